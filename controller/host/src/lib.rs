@@ -1,0 +1,13 @@
+//! The hands: what one host can do to its kernel, its processes and its files.
+//!
+//! Nothing here knows a Kubernetes kind, the API or the store. Every verb is idempotent: `ensure_*` may be called again
+//! after a crash at any point, `observe_*` only reads. What a verb makes is tagged with its owner, so that a later run
+//! can tell ours from everybody else's.
+
+pub mod blockdev;
+pub mod dnsmasq;
+pub mod image;
+pub mod link;
+pub mod netns;
+pub mod qemu;
+pub mod tap;
