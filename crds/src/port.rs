@@ -1,0 +1,86 @@
+//! Port: one attachment to a TenantNetwork, with its MAC and IP address.
+
+use crate::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An attachment point. It outlives the VirtualMachine that uses it, and so do its addresses.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "photoncloud.dev",
+    version = "v1alpha1",
+    kind = "Port",
+    namespaced,
+    status = "PortStatus",
+    derive = "PartialEq",
+    category = "photon",
+    selectable = ".spec.host",
+    selectable = ".spec.network",
+    doc = "An attachment to a TenantNetwork with a stable MAC and IP address.",
+    printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
+    printcolumn(name = "IP", type_ = "string", json_path = ".spec.ip"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac", priority = 1),
+    printcolumn(
+        name = "Host",
+        type_ = "string",
+        json_path = ".spec.host",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.ip) || (has(self.ip) && self.ip == oldSelf.ip)")
+    .message("ip is immutable once set").field_path(".ip"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.mac) || (has(self.mac) && self.mac == oldSelf.mac)")
+    .message("mac is immutable once set").field_path(".mac"))]
+pub struct PortSpec {
+    /// TenantNetwork of this namespace.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable"))]
+    pub network: String,
+    /// IPv4 address; allocated when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(
+        pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"
+    ))]
+    pub ip: Option<String>,
+    /// MAC address, unicast, lower case; derived from the object's UID when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$"))]
+    pub mac: Option<String>,
+    /// Host name handed out by DHCP and known to the network's DNS; default the Port's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub hostname: Option<String>,
+    /// Host that carries it; set by the scheduler with the VirtualMachine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// What the agent says of the Port.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PortStatus {
+    /// Generation this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Name of the tap device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Network namespace it lives in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
