@@ -1,0 +1,246 @@
+//! One process for ever: a pid that can be told from a later process with the same number.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+
+use crate::{Error, Result};
+
+/// How long a killed process may take to go before we call it stuck.
+const KILL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A process, told apart from earlier and later ones with its pid by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// Number the kernel knows it by.
+    pub pid: i32,
+    /// Clock ticks from boot to its start (field 22 of `/proc/PID/stat`).
+    pub start_time: u64,
+}
+
+/// What `/proc/PID/stat` says that matters here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) state: char,
+    pub(crate) start_time: u64,
+}
+
+impl Stat {
+    pub(crate) fn read(pid: i32) -> Option<Stat> {
+        Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The program's name stands in parentheses and may hold any byte, so fields are counted from the last one.
+    fn parse(line: &str) -> Option<Stat> {
+        let (_, fields) = line.rsplit_once(')')?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Stat { state, start_time })
+    }
+
+    /// PID 1 may be slow to reap an orphan: until it does, the dead process still has its pid.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Hands a pidfd to tokio's reactor.
+#[expect(
+    deprecated,
+    reason = "its sound successor is an unsafe fn; the hazard is a descriptor swapped while registered, and an OwnedFd moved in here cannot be"
+)]
+fn readiness_of(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(pidfd)
+}
+
+impl ProcessId {
+    /// The live process with this pid now; `None` when there is none or it is a zombie.
+    pub fn of(pid: i32) -> Option<ProcessId> {
+        let stat = Stat::read(pid).filter(|stat| !stat.is_dead())?;
+        Some(ProcessId {
+            pid,
+            start_time: stat.start_time,
+        })
+    }
+
+    /// Whether this very process still runs.
+    pub fn is_alive(&self) -> bool {
+        ProcessId::of(self.pid) == Some(*self)
+    }
+
+    /// Sends a signal to this very process, never to a later one with its pid.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(self.pidfd()?, signal)?)
+    }
+
+    /// A pidfd of this very process; an error of kind `NotFound` when it is gone.
+    ///
+    /// Opened first and checked after: from then on the descriptor can only mean the process that was checked.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        let gone = || {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("process {} is gone", self.pid),
+            )
+        };
+        let pid = Pid::from_raw(self.pid).ok_or_else(gone)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
+            rustix::io::Errno::SRCH => gone(),
+            other => other.into(),
+        })?;
+        match self.is_alive() {
+            true => Ok(pidfd),
+            false => Err(gone()),
+        }
+    }
+
+    /// Returns when this process has ended (or already had).
+    pub async fn exited(&self) {
+        match self.pidfd().and_then(readiness_of) {
+            Ok(pidfd) => {
+                // A pidfd becomes readable once, when the process ends.
+                if let Err(error) = pidfd.readable().await.map(drop) {
+                    tracing::warn!(pid = self.pid, %error, "failed to wait on a pidfd; looking now and then instead");
+                    self.exited_by_looking().await;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(pid = self.pid, %error, "failed to open a pidfd; looking now and then instead");
+                self.exited_by_looking().await;
+            }
+        }
+    }
+
+    /// The way when we are out of file descriptors.
+    async fn exited_by_looking(&self) {
+        while self.is_alive() {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// Asks the process to end, and makes it end when it has not done so after `grace`.
+    pub async fn terminate(&self, grace: Duration) -> Result<()> {
+        if self.signal_if_there(Signal::TERM)?
+            && tokio::time::timeout(grace, self.exited()).await.is_err()
+        {
+            self.signal_if_there(Signal::KILL)?;
+            tokio::time::timeout(KILL_DEADLINE, self.exited())
+                .await
+                .map_err(|_| Error::Unkillable {
+                    pid: self.pid,
+                    seconds: KILL_DEADLINE.as_secs(),
+                })?;
+        }
+        Ok(())
+    }
+
+    fn signal_if_there(&self, signal: Signal) -> Result<bool> {
+        match self.signal(signal) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                Ok(false)
+            }
+            Err(source) => Err(Error::Signal {
+                pid: self.pid,
+                source,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::process::{Command, Stdio};
+
+    fn sleeper() -> std::process::Child {
+        Command::new("sleep")
+            .arg("60")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    #[test]
+    fn our_own_process_is_alive() {
+        let me = ProcessId::of(std::process::id() as i32).unwrap();
+        assert!(me.is_alive() && me.start_time > 0);
+        assert_eq!(ProcessId::of(0), None);
+        assert_eq!(ProcessId::of(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let mut child = sleeper();
+        let now = ProcessId::of(child.id() as i32).unwrap();
+        let earlier = ProcessId {
+            start_time: now.start_time - 1,
+            ..now
+        };
+        assert!(!earlier.is_alive());
+        assert_eq!(
+            earlier.signal(Signal::KILL).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        assert!(
+            now.is_alive(),
+            "the signal for the earlier process must not hit the later one"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_zombie_is_dead() {
+        let mut child = sleeper();
+        let id = ProcessId::of(child.id() as i32).unwrap();
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), id.exited())
+            .await
+            .unwrap();
+        assert_eq!(
+            Stat::read(id.pid).unwrap().state,
+            'Z',
+            "nobody has reaped it"
+        );
+        assert!(!id.is_alive());
+        assert_eq!(ProcessId::of(id.pid), None);
+        id.terminate(Duration::from_secs(1)).await.unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
+        assert_eq!(
+            Stat::parse(line),
+            Some(Stat {
+                state: 'S',
+                start_time: 777
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_stat_line_is_parsed_without_panic(line in ".{0,200}") {
+            let _ = Stat::parse(&line);
+        }
+
+        #[test]
+        fn any_name_keeps_the_start_time(name in "[^\n]{0,16}", start in any::<u64>()) {
+            let line = format!("7 ({name}) R 1 7 7 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 {start} 0");
+            prop_assert_eq!(Stat::parse(&line).map(|stat| stat.start_time), Some(start));
+        }
+    }
+}
