@@ -18,13 +18,25 @@
 //!   notes) are not trusted: one watch on the root, deduplicated by revision, compared with a full list now and then.
 //! - Watchers share one bounded history; one that falls out of it gets [`Lagged`] and lists again.
 
+mod backoff;
+mod barrier;
+mod cache;
+mod core;
 mod entry;
 mod error;
+mod feed;
+mod history;
 mod keys;
+mod link;
+mod memory;
+mod metrics;
 mod options;
 mod revision;
 mod store;
+mod upkeep;
 mod watch;
+mod watcher;
+mod write;
 
 pub use entry::{Entry, Fields};
 pub use error::Error;

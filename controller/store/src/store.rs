@@ -1,9 +1,20 @@
 //! The door: reads from memory, writes to etcd.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::barrier::{self, Barrier};
+use crate::core::Core;
 use crate::keys::Keys;
-use crate::{Entry, Error, Revision, StoreOptions, Watch};
+use crate::write::{Action, Write};
+use crate::{Entry, Error, Revision, StoreOptions, Watch, backoff, feed, upkeep};
+
+/// The largest value etcd takes in a transaction of ours: its limit of 1.5 MiB, less the key and the framing.
+const LARGEST_VALUE: usize = 1_572_864 - 4096;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,80 +25,221 @@ pub enum Consistency {
     Any,
 }
 
-/// A handle to the store; clones share one cache and one watch.
+/// A handle to the store; clones share one cache and one watch. The last one to go ends all [`Watch`]es.
 #[derive(Clone)]
 pub struct Store {
-    keys: Keys,
+    core: Arc<Core>,
+    barrier: Barrier,
+    _tasks: Arc<Tasks>,
+}
+
+/// Ends the background work with the last handle.
+struct Tasks {
+    core: Arc<Core>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.running {
+            task.abort();
+        }
+        self.core
+            .memory
+            .change(|cache| cache.watchers().close_all());
+    }
 }
 
 impl Store {
     /// Connects and loads everything under the prefix.
     pub async fn connect(options: StoreOptions) -> Result<Store, Error> {
+        if !options.prefix.is_ascii() || !options.prefix.ends_with('/') {
+            return Err(Error::InvalidKey {
+                key: options.prefix,
+                prefix: "/".to_owned(),
+            });
+        }
+        let (orders, ordered) = mpsc::channel(4);
+        let core = Arc::new(Core::connect(options, orders).await?);
+        first_load(&core).await?;
+        let (barrier, asks) = Barrier::new();
+        let running = vec![
+            tokio::spawn(feed::run(core.clone(), ordered)),
+            tokio::spawn(barrier::serve(core.clone(), asks)),
+            tokio::spawn(upkeep::run(core.clone())),
+        ];
+        let tasks = Arc::new(Tasks {
+            core: core.clone(),
+            running,
+        });
         Ok(Self {
-            keys: Keys::new(&options.prefix),
+            core,
+            barrier,
+            _tasks: tasks,
         })
     }
 
     /// Composes keys under this store's root prefix.
     pub fn keys(&self) -> &Keys {
-        &self.keys
+        &self.core.keys
     }
 
     /// The key's state, linearizable.
-    pub async fn get(&self, _key: &str) -> Result<Option<Entry>, Error> {
-        Ok(None)
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
+        let _timer = self.core.metrics.time("get");
+        self.barrier.pass(&self.core).await?;
+        Ok(self.get_stale(key))
     }
 
     /// The key's state as cached.
-    pub fn get_stale(&self, _key: &str) -> Option<Entry> {
-        None
+    pub fn get_stale(&self, key: &str) -> Option<Entry> {
+        self.core.memory.read().get(key).cloned()
     }
 
     /// Everything under `prefix` in key order, and the revision at which that is the truth.
     pub async fn list(
         &self,
-        _prefix: &str,
-        _consistency: Consistency,
+        prefix: &str,
+        consistency: Consistency,
     ) -> Result<(Vec<Entry>, Revision), Error> {
-        Ok((Vec::new(), Revision::ZERO))
+        let _timer = self.core.metrics.time("list");
+        if consistency == Consistency::Linearizable {
+            self.barrier.pass(&self.core).await?;
+        }
+        let cache = self.core.memory.read();
+        Ok((cache.under(prefix).cloned().collect(), cache.revision()))
     }
 
     /// Stores a new key; [`Error::AlreadyExists`] when it is in use.
-    pub async fn create(&self, key: &str, _value: Bytes) -> Result<Entry, Error> {
-        Err(Error::NotFound {
-            key: key.to_owned(),
-        })
+    pub async fn create(&self, key: &str, value: Bytes) -> Result<Entry, Error> {
+        self.put(key, value.clone(), Action::Create(value)).await
     }
 
     /// Replaces a value last changed at `expected`; else [`Error::Conflict`] or [`Error::NotFound`].
     pub async fn update(
         &self,
         key: &str,
-        _value: Bytes,
-        _expected: Revision,
+        value: Bytes,
+        expected: Revision,
     ) -> Result<Entry, Error> {
-        Err(Error::NotFound {
-            key: key.to_owned(),
-        })
+        self.put(key, value.clone(), Action::Update(value, expected))
+            .await
+    }
+
+    async fn put(&self, key: &str, value: Bytes, action: Action) -> Result<Entry, Error> {
+        if value.len() > LARGEST_VALUE {
+            let (key, size) = (key.to_owned(), value.len());
+            return Err(Error::TooLarge {
+                key,
+                size,
+                limit: LARGEST_VALUE,
+            });
+        }
+        let creates = matches!(action, Action::Create(_));
+        let revision = self.write(key, action).await?;
+        let cache = self.core.memory.read();
+        if let Some(entry) = cache.written(key, revision) {
+            return Ok(entry);
+        }
+        // Overwritten and forgotten already, or the cache is late: the entry as it was at its revision.
+        let created = cache
+            .get(key)
+            .filter(|_| !creates)
+            .map_or(revision, |entry| entry.create_revision);
+        Ok(Entry::new(key.into(), value, created, revision))
     }
 
     /// Removes a key last changed at `expected`; returns the revision of the removal.
-    pub async fn delete(&self, key: &str, _expected: Revision) -> Result<Revision, Error> {
-        Err(Error::NotFound {
+    pub async fn delete(&self, key: &str, expected: Revision) -> Result<Revision, Error> {
+        self.write(key, Action::Delete(expected)).await
+    }
+
+    async fn write(&self, key: &str, action: Action) -> Result<Revision, Error> {
+        let _timer = self.core.metrics.time(action.operation());
+        self.check(key)?;
+        self.refuse_early(key, &action)?;
+        let revision = Write::new(&self.core, key, action).run().await?;
+        self.core
+            .metrics
+            .writes
+            .with_label_values(&[self.core.keys.resource(key)])
+            .inc();
+        Ok(revision)
+    }
+
+    fn check(&self, key: &str) -> Result<(), Error> {
+        let keys = &self.core.keys;
+        if key.len() > keys.prefix().len()
+            && key.starts_with(keys.prefix())
+            && !keys.is_internal(key)
+        {
+            return Ok(());
+        }
+        Err(Error::InvalidKey {
             key: key.to_owned(),
+            prefix: keys.prefix().to_owned(),
         })
     }
 
+    /// A key known to be past `expected` never comes back to it: no need to ask etcd.
+    fn refuse_early(&self, key: &str, action: &Action) -> Result<(), Error> {
+        let expected = match action {
+            Action::Create(_) => return Ok(()),
+            // Zero would mean "does not exist" to etcd and turn an update into a create.
+            Action::Update(_, Revision::ZERO) | Action::Delete(Revision::ZERO) => Revision::ZERO,
+            Action::Update(_, expected) | Action::Delete(expected) => *expected,
+        };
+        match self.get_stale(key) {
+            Some(current) if current.mod_revision > expected => {
+                Err(Error::Conflict { expected, current })
+            }
+            None if expected == Revision::ZERO => Err(Error::NotFound {
+                key: key.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Changes under `prefix` after `from`; [`Error::Compacted`] when that is too long ago.
-    pub fn watch(&self, _prefix: &str, from: Revision) -> Result<Watch, Error> {
-        Err(Error::Compacted {
-            requested: from,
-            oldest: from,
-        })
+    ///
+    /// Must be called on a tokio runtime. A `from` in the future is fine: what comes before it is left out.
+    pub fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, Error> {
+        let _timer = self.core.metrics.time("watch");
+        let (memory, metrics) = (self.core.memory.clone(), self.core.metrics.clone());
+        Watch::start(memory, metrics, prefix, from, self.core.options.progress)
     }
 
     /// The revision the cache has reached.
     pub fn revision(&self) -> Revision {
-        Revision::ZERO
+        self.core.memory.revision()
     }
+
+    /// Compares the cache with etcd now rather than at the next turn; returns on how many keys they differed.
+    ///
+    /// Differences are counted, and healed by listing again.
+    pub async fn verify(&self) -> Result<usize, Error> {
+        upkeep::compare(&self.core).await
+    }
+}
+
+/// The first list; etcd may still be electing a leader.
+async fn first_load(core: &Core) -> Result<(), Error> {
+    let (deadline, mut delays) = (core.deadline(), backoff::delays());
+    loop {
+        let loaded = load_alone(core, deadline).await;
+        let Err(failure) = loaded else {
+            return Ok(());
+        };
+        if !backoff::pause(&mut delays, deadline).await {
+            return Err(failure.of("load", core.options.timeout));
+        }
+    }
+}
+
+/// A sole writer's predecessor may have died with writes on their way: they must not land behind our back.
+async fn load_alone(core: &Core, deadline: Instant) -> Result<(), crate::link::Failure> {
+    if core.options.sole_writer {
+        core.link.bump(&core.keys.fence(), deadline).await?;
+    }
+    feed::load(core).await
 }

@@ -1,0 +1,118 @@
+//! What the store's parts share, and how they wait for a revision.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+
+use crate::cache::{Cache, Change};
+use crate::feed::Order;
+use crate::keys::Keys;
+use crate::link::{Failure, Link};
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::{Error, Revision, StoreOptions};
+
+/// How long the watch may take before it is given something to report. It has to be longer than a normal delay: a
+/// heartbeat is a write.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+pub(crate) struct Core {
+    pub(crate) options: StoreOptions,
+    pub(crate) keys: Keys,
+    pub(crate) link: Link,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) metrics: Arc<Metrics>,
+    orders: mpsc::Sender<Order>,
+    beating: Mutex<()>,
+    /// The newest revision any caller has been told.
+    acknowledged: AtomicU64,
+}
+
+impl Core {
+    pub(crate) async fn connect(
+        options: StoreOptions,
+        orders: mpsc::Sender<Order>,
+    ) -> Result<Core, Error> {
+        let keys = Keys::new(&options.prefix);
+        let link = Link::connect(&options, keys.clone()).await?;
+        Ok(Self {
+            memory: Arc::new(Memory::new(Cache::new(keys.clone(), options.history))),
+            metrics: Metrics::shared()?,
+            link,
+            keys,
+            orders,
+            options,
+            beating: Mutex::new(()),
+            acknowledged: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.options.timeout
+    }
+
+    /// The newest revision that [`Core::acknowledge`] has seen.
+    pub(crate) fn acknowledged(&self) -> Revision {
+        Revision::new(self.acknowledged.load(Ordering::Acquire))
+    }
+
+    /// Takes in a write that etcd acknowledged to us.
+    pub(crate) fn acknowledge(&self, change: Change) {
+        self.acknowledged
+            .fetch_max(change.revision.get(), Ordering::AcqRel);
+        self.memory.change(|cache| cache.acknowledged(change));
+    }
+
+    /// Tells the feed what to do; it is enough that one such order is on its way.
+    pub(crate) fn order(&self, order: Order) {
+        let _ = self.orders.try_send(order);
+    }
+
+    /// Waits until the cache has everything up to `wanted`.
+    ///
+    /// Every revision that concerns us comes by the watch. One that does not (another program writes elsewhere in the
+    /// same etcd) never would: the heartbeat then gives the watch a later one to report.
+    pub(crate) async fn caught_up(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
+        let started = Instant::now();
+        if self
+            .memory
+            .reaches(wanted, deadline.min(started + PATIENCE))
+            .await
+        {
+            return Ok(());
+        }
+        // A failed heartbeat shows as the deadline passing.
+        let _ = self.beat(deadline).await;
+        if self.memory.reaches(wanted, deadline).await {
+            return Ok(());
+        }
+        Err(Error::Behind {
+            wanted,
+            waited: started.elapsed(),
+        })
+    }
+
+    /// Writes the heartbeat key, unless somebody is already doing so.
+    async fn beat(&self, deadline: Instant) -> Result<(), Failure> {
+        let Ok(_beating) = self.beating.try_lock() else {
+            return Ok(());
+        };
+        self.bump(self.keys.heartbeat(), deadline).await.map(drop)
+    }
+
+    /// Writes one of the store's own keys, which moves the revision.
+    pub(crate) async fn bump(&self, key: String, deadline: Instant) -> Result<Revision, Failure> {
+        let revision = self.link.bump(&key, deadline).await?;
+        let value = Some(bytes::Bytes::new());
+        self.acknowledge(Change {
+            key: key.into(),
+            value,
+            create_revision: None,
+            revision,
+        });
+        Ok(revision)
+    }
+}

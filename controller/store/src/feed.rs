@@ -1,0 +1,125 @@
+//! Keeps the cache fed: one watch on the root prefix, opened again for as long as the store lives.
+//!
+//! ```text
+//!   load (full list) ─► follow (watch from revision+1) ─┬─ stream broke, ordered ─► follow
+//!          ▲                                            │
+//!          └────────────── compacted, ordered ──────────┘
+//! ```
+
+use std::sync::Arc;
+
+use etcd_client::WatchResponse;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::Revision;
+use crate::backoff;
+use crate::cache::Change;
+use crate::core::Core;
+use crate::link::{Failure, Verdict, change_of};
+
+/// What others may ask of the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The watch says nothing: open it again.
+    Reopen,
+    /// The cache is wrong: list again.
+    Reload,
+}
+
+/// Feeds the cache until the store is dropped.
+pub(crate) async fn run(core: Arc<Core>, mut orders: mpsc::Receiver<Order>) {
+    let mut delays = backoff::delays();
+    loop {
+        let before = core.memory.revision();
+        let next = follow(&core, &mut orders).await;
+        core.metrics.feed_restarts.inc();
+        if core.memory.revision() > before {
+            delays = backoff::delays();
+        }
+        backoff::pause(&mut delays, Instant::now() + core.options.timeout).await;
+        if next == Order::Reload {
+            reload(&core).await;
+        }
+    }
+}
+
+/// Lists until it succeeds.
+async fn reload(core: &Core) {
+    let mut delays = backoff::delays();
+    while let Err(failure) = load(core).await {
+        tracing::warn!(?failure, "failed to list etcd's keys, trying again");
+        backoff::pause(&mut delays, Instant::now() + core.options.timeout).await;
+    }
+}
+
+/// Makes the cache equal to etcd.
+pub(crate) async fn load(core: &Core) -> Result<(), Failure> {
+    let before = core.memory.revision();
+    let (listing, at) = core.link.list(true).await?;
+    let (count, lost_past) = (listing.entries.len(), at < before);
+    let differing = core
+        .memory
+        .change(|cache| cache.replace(listing, at, lost_past));
+    core.metrics
+        .entries
+        .set(i64::try_from(count).unwrap_or(i64::MAX));
+    if lost_past {
+        tracing::warn!(%before, %at, "etcd lost its past, starting over with what it has");
+    }
+    tracing::debug!(count, differing, %at, "listed etcd's keys");
+    Ok(())
+}
+
+/// Watches until the stream ends; returns what to do next.
+async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
+    let mut stream = match core.link.watch(core.memory.revision().next()).await {
+        Ok(stream) => stream,
+        Err(failure) => {
+            tracing::debug!(?failure, "failed to open the watch on etcd");
+            return Order::Reopen;
+        }
+    };
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message,
+            Some(order) = orders.recv() => return order,
+        };
+        match message.map_err(Failure::from) {
+            Ok(Some(response)) if response.compact_revision() > 0 => return Order::Reload,
+            Ok(Some(response)) if response.canceled() => {
+                tracing::warn!(reason = response.cancel_reason(), "etcd ended the watch");
+                return Order::Reopen;
+            }
+            Ok(Some(response)) => take_in(core, &response),
+            Ok(None) => return Order::Reopen,
+            Err(failure) if failure.verdict == Verdict::Compacted => return Order::Reload,
+            Err(failure) => {
+                tracing::debug!(?failure, "the watch on etcd broke");
+                return Order::Reopen;
+            }
+        }
+    }
+}
+
+/// Hands the events to the cache, revision by revision: a foreign transaction may change several keys in one.
+fn take_in(core: &Core, response: &WatchResponse) {
+    let revision_of = |event: &etcd_client::Event| event.kv().map_or(0, |kv| kv.mod_revision());
+    let events = response.events();
+    if events.is_empty() {
+        return;
+    }
+    core.memory.change(|cache| {
+        for group in events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
+            let revision = group.first().map_or(0, revision_of);
+            let revision = Revision::from_etcd(revision);
+            if revision > cache.revision() {
+                let changes: Vec<Change> = group.iter().filter_map(change_of).collect();
+                cache.watched(revision, changes);
+            }
+        }
+        core.metrics
+            .entries
+            .set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
+    });
+}
