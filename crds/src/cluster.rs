@@ -19,18 +19,10 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     category = "photon",
     doc = "A set of nodes on a network of their own, booted in dependency order.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Power", type_ = "string", json_path = ".spec.powerState"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {

@@ -17,28 +17,11 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     category = "photon",
     doc = "A machine with an agent: its capacity, its probed capabilities and its heartbeat.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Accelerator",
-        type_ = "string",
-        json_path = ".status.capabilities.accelerator"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Accelerator", type_ = "string", json_path = ".status.capabilities.accelerator"),
     printcolumn(name = "CPUs", type_ = "integer", json_path = ".status.capacity.cpus"),
-    printcolumn(
-        name = "Kernel",
-        type_ = "string",
-        json_path = ".status.capabilities.kernel",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.capabilities.kernel", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {

@@ -20,23 +20,9 @@ use serde::{Deserialize, Serialize};
     doc = "A bootable disk image: built with mmdebstrap, layered on another image, or imported from a file.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress"),
-    printcolumn(
-        name = "Digest",
-        type_ = "string",
-        json_path = ".status.digest",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Host",
-        type_ = "string",
-        json_path = ".spec.host",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.digest", priority = 1),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.debian), has(self.layer), has(self.file)].exists_one(x, x)")
@@ -94,10 +80,7 @@ fn cloud_kernel() -> Package {
 /// A Debian package name, optionally `name=version` (Debian Policy §5.6.1, §5.6.12).
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct Package(
-    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9+.-]{1,127}(=[A-Za-z0-9.+~:-]{1,64})?$"))]
-    pub  String,
-);
+pub struct Package(#[schemars(regex(pattern = r"^[a-z0-9][a-z0-9+.-]{1,127}(=[A-Za-z0-9.+~:-]{1,64})?$"))] pub String);
 
 /// More packages on top of another Image.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -165,9 +148,7 @@ fn plain_mode() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct Unit {
     /// Unit name with its suffix, e.g. `etcd.service`.
-    #[schemars(regex(
-        pattern = r"^[A-Za-z0-9:_.@-]{1,200}\.(service|socket|target|mount|timer|path)$"
-    ))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9:_.@-]{1,200}\.(service|socket|target|mount|timer|path)$"))]
     pub name: String,
     /// Unit file; absent to enable or mask one that a package brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,6 +15,8 @@
 //! | `status` of Cluster, Node, TenantNetwork | their reconcilers |
 //! | `status` of TestRun | the test engine |
 
+#![allow(clippy::duplicated_attributes, reason = "kube's printcolumn attributes repeat their keys by design")]
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 

@@ -19,16 +19,8 @@ use serde::{Deserialize, Serialize};
     doc = "An isolated layer-2 network with one IPv4 subnet and DHCP.",
     printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnet"),
     printcolumn(name = "VNI", type_ = "integer", json_path = ".status.vni"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TenantNetworkSpec {
@@ -40,9 +32,7 @@ pub struct TenantNetworkSpec {
     pub subnet: String,
     /// The network's own address; default the first usable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(
-        pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"
-    ))]
+    #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub gateway: Option<String>,
     /// DHCP settings; on by default.
     #[serde(default)]
@@ -77,11 +67,7 @@ pub struct Dhcp {
 
 impl Default for Dhcp {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            lease_seconds: 3600,
-            domain: None,
-        }
+        Self { enabled: true, lease_seconds: 3600, domain: None }
     }
 }
 

@@ -26,43 +26,15 @@ use serde::{Deserialize, Serialize};
     shortname = "no",
     selectable = ".spec.cluster",
     doc = "A member of a Cluster: boots after its dependencies and reports its readiness.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Roles", type_ = "string", json_path = ".spec.roleNames"),
     printcolumn(name = "IP", type_ = "string", json_path = ".status.ip"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Cluster",
-        type_ = "string",
-        json_path = ".spec.cluster",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Host",
-        type_ = "string",
-        json_path = ".status.host",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Image",
-        type_ = "string",
-        json_path = ".spec.image",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Boot",
-        type_ = "number",
-        json_path = ".status.bootSeconds",
-        priority = 1
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster", priority = 1),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.host", priority = 1),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Boot", type_ = "number", json_path = ".status.bootSeconds", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeSpec {
@@ -169,6 +141,9 @@ pub struct NodeStatus {
     /// Where it stands.
     #[serde(default)]
     pub phase: NodePhase,
+    /// Where its machine stands.
+    #[serde(default)]
+    pub machine_phase: crate::virtual_machine::VmPhase,
     /// Address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,

@@ -20,23 +20,10 @@ use serde::{Deserialize, Serialize};
     doc = "An attachment to a TenantNetwork with a stable MAC and IP address.",
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "IP", type_ = "string", json_path = ".spec.ip"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac", priority = 1),
-    printcolumn(
-        name = "Host",
-        type_ = "string",
-        json_path = ".spec.host",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(oldSelf.ip) || (has(self.ip) && self.ip == oldSelf.ip)")
@@ -50,9 +37,7 @@ pub struct PortSpec {
     pub network: String,
     /// IPv4 address; allocated when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(
-        pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"
-    ))]
+    #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub ip: Option<String>,
     /// MAC address, unicast, lower case; derived from the object's UID when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,9 +9,7 @@ use std::fmt;
 /// Source: Kubernetes resource quantities, of which the whole-number byte forms are accepted.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct Quantity(
-    #[schemars(regex(pattern = r"^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti|k|M|G|T)?$"))] pub String,
-);
+pub struct Quantity(#[schemars(regex(pattern = r"^[1-9][0-9]{0,14}(Ki|Mi|Gi|Ti|k|M|G|T)?$"))] pub String);
 
 /// A quantity that does not parse, or does not fit 64 bits.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,9 +23,7 @@ impl Quantity {
     /// [`BadQuantity`] when the text is none or overflows 64 bits.
     pub fn bytes(&self) -> Result<u64, BadQuantity> {
         let text = self.0.as_str();
-        let split = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, suffix) = text.split_at(split);
         let factor: u64 = match suffix {
             "" => 1,
@@ -41,11 +37,7 @@ impl Quantity {
             "T" => 1_000_000_000_000,
             _ => return Err(BadQuantity(text.to_owned())),
         };
-        digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|n| n.checked_mul(factor))
-            .ok_or_else(|| BadQuantity(text.to_owned()))
+        digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(|| BadQuantity(text.to_owned()))
     }
 }
 
@@ -67,23 +59,10 @@ mod tests {
 
     #[test]
     fn suffixes_scale_and_overflow_is_refused() {
-        for (text, bytes) in [
-            ("7", 7),
-            ("2Ki", 2048),
-            ("256Mi", 256 << 20),
-            ("1G", 1_000_000_000),
-        ] {
+        for (text, bytes) in [("7", 7), ("2Ki", 2048), ("256Mi", 256 << 20), ("1G", 1_000_000_000)] {
             assert_eq!(Quantity::from(text).bytes(), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "Mi",
-            "1.5Gi",
-            "-1",
-            "99999999999999999999",
-            "999999999999999Ti",
-            "1 Gi",
-        ] {
+        for text in ["", "Mi", "1.5Gi", "-1", "99999999999999999999", "999999999999999Ti", "1 Gi"] {
             assert!(Quantity::from(text).bytes().is_err(), "{text}");
         }
     }

@@ -4,7 +4,7 @@
 //!  Pending ─► Running ─┬─► Passed     every step passed                        Complete=True
 //!                      ├─► Failed     a step's expectation was not met          Failed=True
 //!                      ├─► Errored    the test itself could not be carried out  Failed=True
-//!                      └─► TimedOut   the run's time was up                     Failed=True
+//!                      └─► TimedOut   the time of the run or of a step was up   Failed=True
 //! ```
 //! `finally` runs in every case. A finished run never changes: the schema refuses it.
 
@@ -30,30 +30,19 @@ use serde::{Deserialize, Serialize};
     doc = "A test: ordered steps, a verdict and measured numbers.",
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.summary"),
-    printcolumn(
-        name = "Duration",
-        type_ = "number",
-        json_path = ".status.durationSeconds"
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.message",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Duration", type_ = "number", json_path = ".status.durationSeconds"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a TestRun's spec is immutable: use `clusterctl rerun`"))]
+#[x_kube(validation = Rule::new("!has(self.finally) || self.finally.all(f, !self.steps.exists(s, s.name == f.name))")
+    .message("a step of finally has the name of another step").field_path(".finally"))]
 pub struct TestRunSpec {
     /// Cluster the test is about; its Nodes are what `exec` and `probe` name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Seconds the steps may take in all; `finally` has half as long again.
+    /// Seconds the steps may take in all. `finally` has half as long again, and each of its steps at least its share of that.
     #[serde(default = "half_an_hour")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u32,
@@ -64,6 +53,7 @@ pub struct TestRunSpec {
     /// Steps that run at the end in any case, each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub finally: Vec<Step>,
 }
 
@@ -76,6 +66,8 @@ fn half_an_hour() -> u32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.wait), has(self.exec), has(self.probe), has(self.fault), has(self.assert), has(self.parallel)].exists_one(x, x)")
     .message("exactly one of wait, exec, probe, fault, assert or parallel must be given"))]
+#[x_kube(validation = Rule::new("!has(self.parallel) || !has(self.attempts) || self.attempts == 1")
+    .message("give attempts to the actions of a parallel step, not to the step").field_path(".attempts"))]
 pub struct Step {
     /// Name, unique in the run.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
@@ -95,7 +87,7 @@ pub struct Step {
     /// What happens to the step when the engine is interrupted in the middle of it.
     #[serde(default)]
     pub on_interrupt: OnInterrupt,
-    /// Name of the metric that records the step's duration in seconds; none when empty.
+    /// Name of the metric that records the step's duration in seconds; none when empty. An interrupted step records none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
     pub duration_metric: Option<String>,
@@ -144,12 +136,13 @@ pub enum OnInterrupt {
     Fail,
 }
 
-/// Actions at the same time; the step passes when each of them does.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+/// Actions at the same time, all carried to their end; the step passes when each of them does.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Parallel {
     /// The actions.
     #[schemars(length(min = 2, max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<ParallelStep>,
 }
 
@@ -170,6 +163,10 @@ pub struct ParallelStep {
     #[serde(default = "second")]
     #[schemars(range(min = 0, max = 3600))]
     pub interval_seconds: u32,
+    /// Name of the metric that records the action's duration in seconds; none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
+    pub duration_metric: Option<String>,
     /// Waits for an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
@@ -200,6 +197,11 @@ pub struct Wait {
     #[serde(default = "true_")]
     #[schemars(regex(pattern = r"^(True|False|Unknown)$"))]
     pub status: String,
+    /// Step of this run (its own is allowed): the condition counts only when it came to this status after that step began.
+    /// So a machine that has been killed is not taken for ready because nobody has noticed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub after: Option<String>,
 }
 
 fn ready() -> String {
@@ -332,8 +334,10 @@ fn two() -> u32 {
 }
 
 /// Makes a Fault and waits for it.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.action == 'Pause') == has(self.durationSeconds)")
+    .message("in a test a Pause has durationSeconds, and only a Pause has").field_path(".durationSeconds"))]
 pub struct FaultStep {
     /// Machine to harm.
     pub target: ObjectReference,
@@ -366,6 +370,9 @@ pub struct Assert {
     /// Largest number allowed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
+    /// The time or number there must not be less than this other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<ValueAt>,
     /// Record the number found there as a metric of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,62}$"))]
@@ -374,6 +381,21 @@ pub struct Assert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub unit: Option<String>,
+}
+
+/// A time or number in another object. Times of objects are whole seconds, so one second of rounding is allowed.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueAt {
+    /// The object.
+    pub object: ObjectReference,
+    /// JSONPath into it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub json_path: String,
+    /// JSONPath of a number, in seconds, that is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub plus_json_path: Option<String>,
 }
 
 /// Where a run stands.
@@ -390,7 +412,7 @@ pub enum RunPhase {
     Failed,
     /// The test could not be carried out.
     Errored,
-    /// Time was up.
+    /// The time of the run or of a step was up.
     TimedOut,
 }
 
@@ -475,6 +497,12 @@ pub struct StepStatus {
     /// Attempts begun; stored before each begins.
     #[serde(default)]
     pub attempts: u32,
+    /// Attempts lost because the engine was interrupted; they do not count against the step's `attempts`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
+    /// The guest's boot ID when the present attempt of an `exec` began: tells a command that never ran from one that is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
     /// When the first attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -490,6 +518,11 @@ pub struct StepStatus {
     /// Name of the file that holds all of its output, below the server's artifact directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A number measured by a run.

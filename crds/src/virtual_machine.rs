@@ -27,36 +27,13 @@ use serde::{Deserialize, Serialize};
     shortname = "vm",
     selectable = ".spec.host",
     doc = "A virtual machine run by QEMU on one Host.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "IP", type_ = "string", json_path = ".status.ip"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
-    printcolumn(
-        name = "Host",
-        type_ = "string",
-        json_path = ".spec.host",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Image",
-        type_ = "string",
-        json_path = ".spec.image",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Restarts",
-        type_ = "integer",
-        json_path = ".status.restarts",
-        priority = 1
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.restarts", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineSpec {
@@ -142,9 +119,7 @@ pub struct VolumeMount {
 /// One word of a kernel command line.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct KernelArgument(
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_.=:,/@+-]{1,256}$"))] pub String,
-);
+pub struct KernelArgument(#[schemars(regex(pattern = r"^[A-Za-z0-9_.=:,/@+-]{1,256}$"))] pub String);
 
 /// A command in the guest that exits with 0 when the machine is ready.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]

@@ -1,1 +1,41 @@
-//! reconcilers
+//! The judgement of the control plane: one folder a kind.
+//!
+//! Every reconciler receives a name, re-reads what it needs, and writes only when something differs. They meet through
+//! objects and never call each other:
+//!
+//! ```text
+//!  Cluster ──makes──► Node ──makes──► Port, Volume, VirtualMachine
+//!                       ▲ dependsOn gates the machine          │
+//!                       └──────────── status ◄─── agent ◄──────┘ spec.host set by `scheduler`
+//!  TenantNetwork: VNI, gateway      Port: address, host      Fault: host      Host: lost heartbeat
+//! ```
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+pub mod cluster;
+pub mod error;
+pub mod fault;
+pub mod host_health;
+pub mod network;
+pub mod node;
+pub mod port;
+pub mod runner;
+pub mod scheduler;
+pub mod write;
+
+pub use error::Error;
+use network::gateway as network_gateway;
+
+/// Runs every reconciler until `shutdown`. `client_for` gives each its own identity, by the reconciler's name.
+pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToken) {
+    tokio::join!(
+        cluster::run(client_for("cluster"), shutdown.clone()),
+        node::run(client_for("node"), shutdown.clone()),
+        network::run(client_for("network"), shutdown.clone()),
+        port::run(client_for("port"), shutdown.clone()),
+        scheduler::run(client_for("scheduler"), shutdown.clone()),
+        fault::run(client_for("fault"), shutdown.clone()),
+        host_health::run(client_for("host-health"), shutdown),
+    );
+}

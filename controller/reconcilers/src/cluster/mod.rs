@@ -1,0 +1,96 @@
+//! Cluster: made of Nodes, and as ready as they are.
+
+mod plan;
+mod status;
+
+use crate::{Error, runner, write};
+use crds::{Cluster, Node, TenantNetwork};
+use kube::api::{DeleteParams, ListParams};
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use plan::Step;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+struct Context {
+    client: Client,
+}
+
+/// Runs the reconciler until `shutdown`.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let controller = Controller::new(Api::<Cluster>::all(client.clone()), watcher::Config::default());
+    let clusters = controller.store();
+    let controller = controller
+        .owns(Api::<Node>::all(client.clone()), watcher::Config::default())
+        .watches(Api::<TenantNetwork>::all(client.clone()), watcher::Config::default(), move |network| {
+            runner::references(&clusters, |cluster: &Cluster| {
+                cluster.namespace() == network.namespace() && cluster.spec.network == network.name_any()
+            })
+        })
+        .with_config(runner::config(8));
+    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+}
+
+async fn reconcile(cluster: Arc<Cluster>, cx: Arc<Context>) -> Result<Action, Error> {
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let clusters: Api<Cluster> = write::api_of(&cx.client, cluster.as_ref())?;
+    let nodes: Api<Node> = write::api_of(&cx.client, cluster.as_ref())?;
+    let found = observe(&nodes, &cluster).await?;
+    let problem = problem(&cx.client, &cluster, &found).await?;
+    if problem.is_none() {
+        for step in plan::plan(&cluster, &found) {
+            apply(&nodes, &found, step).await?;
+        }
+    }
+    let found = observe(&nodes, &cluster).await?;
+    write::status(&clusters, &cluster, status::of(&cluster, &found, problem)).await?;
+    Ok(Action::await_change())
+}
+
+/// The Nodes labelled with the cluster's name, whoever made them.
+async fn observe(nodes: &Api<Node>, cluster: &Cluster) -> Result<Vec<Node>, Error> {
+    let label = format!("{}={}", crds::CLUSTER_LABEL, cluster.name_any());
+    Ok(nodes.list(&ListParams::default().labels(&label)).await.map_err(Error::api("list Nodes"))?.items)
+}
+
+/// What keeps the cluster from being made, as a reason and a sentence.
+async fn problem(client: &Client, cluster: &Cluster, found: &[Node]) -> Result<Option<status::Problem>, Error> {
+    if let Some(names) = plan::cycle(&cluster.spec.nodes) {
+        return Ok(Some(status::Problem::new(
+            "DependencyCycle",
+            format!("spec.nodes: {} wait for each other", names.join(", ")),
+        )));
+    }
+    if let Some(stranger) = found.iter().find(|n| !write::is_owned_by(*n, cluster)) {
+        let text = format!("Node {} carries this cluster's label and belongs to something else", stranger.name_any());
+        return Ok(Some(status::Problem::new("NodeNotOwned", text)));
+    }
+    let networks: Api<TenantNetwork> = write::api_of(client, cluster)?;
+    let name = &cluster.spec.network;
+    let network = networks.get_opt(name).await.map_err(Error::api(format!("read TenantNetwork {name}")))?;
+    Ok(network.is_none().then(|| {
+        status::Problem::new("NetworkNotFound", format!("spec.network: TenantNetwork {name} does not exist; create it"))
+    }))
+}
+
+async fn apply(nodes: &Api<Node>, found: &[Node], step: Step) -> Result<(), Error> {
+    match step {
+        Step::DeleteNode(name) => match nodes.delete(&name, &DeleteParams::background()).await {
+            Err(error) if !crate::error::is_not_found(&error) => Err(Error::api(format!("delete Node {name}"))(error)),
+            _ => Ok(()),
+        },
+        Step::CreateNode(node) => write::create(nodes, node.as_ref()).await.map(|_| ()),
+        Step::UpdateNode(node) => {
+            let Some(current) = found.iter().find(|n| n.name_any() == node.name_any()) else {
+                return Ok(());
+            };
+            let mut changed = current.clone();
+            changed.spec = node.spec;
+            write::replace(nodes, &changed).await.map(|_| ())
+        }
+    }
+}

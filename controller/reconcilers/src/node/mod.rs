@@ -1,0 +1,117 @@
+//! Node: its Port and Volumes at once, its VirtualMachine when what it depends on has come far enough.
+
+mod plan;
+mod status;
+
+use crate::{Error, runner, write};
+use crds::{Node, Port, VirtualMachine, Volume};
+use kube::api::ListParams;
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use plan::Step;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+struct Context {
+    client: Client,
+}
+
+/// What exists for a Node.
+pub struct Found {
+    port: Option<Port>,
+    volumes: Vec<Volume>,
+    machine: Option<VirtualMachine>,
+    /// The cluster's other nodes.
+    siblings: Vec<Node>,
+    /// Names taken by objects that belong to something else.
+    foreign: Vec<String>,
+}
+
+/// Runs the reconciler until `shutdown`.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let controller = Controller::new(Api::<Node>::all(client.clone()), watcher::Config::default());
+    let nodes = controller.store();
+    let controller = controller
+        .owns(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<Port>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<Volume>::all(client.clone()), watcher::Config::default())
+        .watches(Api::<Node>::all(client.clone()), watcher::Config::default(), move |changed| {
+            dependents(&nodes, &changed)
+        })
+        .with_config(runner::config(16));
+    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+}
+
+/// The nodes that wait for `changed`.
+fn dependents(nodes: &kube::runtime::reflector::Store<Node>, changed: &Node) -> Vec<ObjectRef<Node>> {
+    runner::references(nodes, |node: &Node| {
+        node.namespace() == changed.namespace() && node.spec.depends_on.iter().any(|d| d.node == changed.name_any())
+    })
+}
+
+async fn reconcile(node: Arc<Node>, cx: Arc<Context>) -> Result<Action, Error> {
+    if node.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let mut found = observe(&cx.client, &node).await?;
+    for step in plan::plan(&node, &found) {
+        apply(&cx.client, &node, &mut found, step).await?;
+    }
+    let nodes: Api<Node> = write::api_of(&cx.client, node.as_ref())?;
+    write::status(&nodes, &node, status::of(&node, &found)).await?;
+    Ok(Action::await_change())
+}
+
+async fn observe(client: &Client, node: &Node) -> Result<Found, Error> {
+    let name = node.name_any();
+    let mut foreign = Vec::new();
+    let ports: Api<Port> = write::api_of(client, node)?;
+    let port = ports.get_opt(&name).await.map_err(Error::api(format!("read Port {name}")))?;
+    let port = owned(node, port, &mut foreign);
+    let machines: Api<VirtualMachine> = write::api_of(client, node)?;
+    let machine = machines.get_opt(&name).await.map_err(Error::api(format!("read VirtualMachine {name}")))?;
+    let machine = owned(node, machine, &mut foreign);
+    let volumes_api: Api<Volume> = write::api_of(client, node)?;
+    let mut volumes = Vec::new();
+    for volume in &node.spec.volumes {
+        let name = plan::volume_name(node, volume);
+        let volume = volumes_api.get_opt(&name).await.map_err(Error::api(format!("read Volume {name}")))?;
+        volumes.extend(owned(node, volume, &mut foreign));
+    }
+    let siblings: Api<Node> = write::api_of(client, node)?;
+    let siblings = if node.spec.depends_on.is_empty() {
+        Vec::new()
+    } else {
+        let label = format!("{}={}", crds::CLUSTER_LABEL, node.spec.cluster);
+        siblings.list(&ListParams::default().labels(&label)).await.map_err(Error::api("list Nodes"))?.items
+    };
+    Ok(Found { port, volumes, machine, siblings, foreign })
+}
+
+fn owned<K: kube::Resource<DynamicType = ()>>(node: &Node, object: Option<K>, foreign: &mut Vec<String>) -> Option<K> {
+    let object = object?;
+    if write::is_owned_by(&object, node) {
+        return Some(object);
+    }
+    foreign.push(format!("{} {}", K::kind(&()), object.name_any()));
+    None
+}
+
+async fn apply(client: &Client, node: &Node, found: &mut Found, step: Step) -> Result<(), Error> {
+    match step {
+        Step::CreatePort(port) => found.port = write::create(&write::api_of(client, node)?, port.as_ref()).await?,
+        Step::CreateVolume(volume) => {
+            found.volumes.extend(write::create(&write::api_of(client, node)?, volume.as_ref()).await?);
+        }
+        Step::CreateMachine(machine) => {
+            found.machine = write::create(&write::api_of(client, node)?, machine.as_ref()).await?;
+        }
+        Step::ChangeMachine(machine) => {
+            found.machine = Some(write::replace(&write::api_of(client, node)?, machine.as_ref()).await?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Port: its address, its MAC, and the host of the machine that uses it.
+//!
+//! The three are written together, as parts of the spec: the agent owns the status from then on. Until then this
+//! reconciler may say in the status why a Port has no address.
+
+mod plan;
+
+use crate::{Error, network_gateway, runner, write};
+use crds::{Port, TenantNetwork, VirtualMachine};
+use kube::api::ListParams;
+use kube::runtime::Controller;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+struct Context {
+    client: Client,
+}
+
+/// Runs the reconciler until `shutdown`. One at a time, because addresses are handed out here.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let controller = Controller::new(Api::<Port>::all(client.clone()), watcher::Config::default());
+    let ports = controller.store();
+    let controller = controller
+        .watches(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default(), |machine| ports_of(&machine))
+        .watches(Api::<TenantNetwork>::all(client.clone()), watcher::Config::default(), move |network| {
+            runner::references(&ports, |port: &Port| {
+                port.spec.mac.is_none()
+                    && port.namespace() == network.namespace()
+                    && port.spec.network == network.name_any()
+            })
+        })
+        .with_config(runner::config(1));
+    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+}
+
+fn ports_of(machine: &VirtualMachine) -> Vec<ObjectRef<Port>> {
+    let namespace = machine.namespace().unwrap_or_default();
+    machine.spec.interfaces.iter().map(|i| ObjectRef::new(&i.port).within(&namespace)).collect()
+}
+
+async fn reconcile(port: Arc<Port>, cx: Arc<Context>) -> Result<Action, Error> {
+    if port.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let ports: Api<Port> = write::api_of(&cx.client, port.as_ref())?;
+    let addresses = match (&port.spec.ip, &port.spec.mac) {
+        (Some(ip), Some(mac)) => Ok((ip.clone(), mac.clone())),
+        _ => allocate(&cx.client, &ports, &port).await?,
+    };
+    match addresses {
+        Ok((ip, mac)) => {
+            let host = host_of_user(&cx.client, &port).await?.or_else(|| port.spec.host.clone());
+            let mut wanted = port.spec.clone();
+            (wanted.ip, wanted.mac, wanted.host) = (Some(ip), Some(mac), host);
+            if wanted != port.spec {
+                let patch = serde_json::json!({"spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host}});
+                write::merge(&ports, port.as_ref(), patch).await?;
+            }
+        }
+        Err(problem) => {
+            write::status(&ports, &port, plan::refusal(&port, &problem)).await?;
+        }
+    }
+    Ok(Action::await_change())
+}
+
+async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<plan::Allocation, Error> {
+    let networks: Api<TenantNetwork> = write::api_of(client, port)?;
+    let name = &port.spec.network;
+    let Some(network) = networks.get_opt(name).await.map_err(Error::api(format!("read TenantNetwork {name}")))? else {
+        return Ok(Err(plan::Problem::network_not_found(name)));
+    };
+    let on_it = ListParams::default().fields(&format!("spec.network={name}"));
+    let others = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
+    Ok(match network_gateway(&network) {
+        Err(text) => Err(plan::Problem::invalid_network(name, &text)),
+        Ok((gateway, subnet)) => plan::allocate(port, &others, gateway, subnet),
+    })
+}
+
+/// The host of the machine that has this Port as an interface.
+async fn host_of_user(client: &Client, port: &Port) -> Result<Option<String>, Error> {
+    let machines: Api<VirtualMachine> = write::api_of(client, port)?;
+    let machines = machines.list(&ListParams::default()).await.map_err(Error::api("list VirtualMachines"))?;
+    let name = port.name_any();
+    let user = machines.items.into_iter().find(|m| m.spec.interfaces.iter().any(|i| i.port == name));
+    Ok(user.and_then(|m| m.spec.host))
+}
