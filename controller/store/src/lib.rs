@@ -24,6 +24,7 @@ mod cache;
 mod core;
 mod entry;
 mod error;
+mod etcd;
 mod feed;
 mod history;
 mod keys;
@@ -40,6 +41,7 @@ mod write;
 
 pub use entry::{Entry, Fields};
 pub use error::Error;
+pub use etcd::{Etcd, EtcdError, EtcdOptions};
 pub use keys::Keys;
 pub use options::{Compaction, History, StoreOptions, TlsFiles};
 pub use revision::Revision;

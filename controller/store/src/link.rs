@@ -110,6 +110,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn connect(options: &StoreOptions, keys: Keys) -> Result<Link, Error> {
+        pki::install_crypto_provider();
         let mut settings = ConnectOptions::new()
             .with_connect_timeout(CONNECT)
             .with_keep_alive(KEEP_ALIVE, CONNECT)

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) feed_restarts: IntCounter,
     pub(crate) discrepancies: IntCounter,
     pub(crate) fenced: IntCounter,
+    pub(crate) etcd_restarts: IntCounter,
 }
 
 /// One set a process: the default registry refuses a second one, and several stores may share it (tests do).
@@ -60,6 +61,10 @@ impl Metrics {
                 "clusterctl_store_fenced_writes_total",
                 "Writes whose outcome had to be found out.",
             )?,
+            etcd_restarts: IntCounter::new(
+                "clusterctl_etcd_restarts_total",
+                "Times our own etcd was started again after it died.",
+            )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.writes.clone()))?;
@@ -69,6 +74,7 @@ impl Metrics {
         registry.register(Box::new(metrics.feed_restarts.clone()))?;
         registry.register(Box::new(metrics.discrepancies.clone()))?;
         registry.register(Box::new(metrics.fenced.clone()))?;
+        registry.register(Box::new(metrics.etcd_restarts.clone()))?;
         Ok(metrics)
     }
 

@@ -1,0 +1,249 @@
+//! etcd's place on disk and on loopback: directories, lock, certificates, ports.
+//!
+//! ```text
+//!   <data_dir>/lock          held while we supervise: two supervisors would both believe to be sole writers
+//!   <data_dir>/member/       etcd's own data directory
+//!   <data_dir>/ports.json    chosen once, so that a restarted etcd is found where it was
+//!   <data_dir>/process.json  which process it is (process::Record)
+//!   <pki_dir>/               an authority for etcd alone
+//! ```
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use pki::{Authority, Subject, Usage};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{EtcdError, EtcdOptions};
+use crate::TlsFiles;
+
+/// Where etcd listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ports {
+    pub(super) client: u16,
+    pub(super) peer: u16,
+}
+
+impl Ports {
+    fn are_free(self) -> bool {
+        is_free(self.client) && is_free(self.peer)
+    }
+
+    fn choose() -> io::Result<Ports> {
+        let client = free_port(0)?;
+        Ok(Ports {
+            client,
+            peer: free_port(client)?,
+        })
+    }
+}
+
+/// The prepared place.
+pub(super) struct Home {
+    dir: PathBuf,
+    pki: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    pub(super) fn open(options: &EtcdOptions) -> Result<Home, EtcdError> {
+        let dir = absolute(&options.data_dir)?;
+        for made in [&dir, &dir.join("member")] {
+            let mut builder = DirBuilder::new();
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(made)
+                .map_err(failed("create", made))?;
+        }
+        let lock = take_lock(&dir)?;
+        let home = Home {
+            dir,
+            pki: absolute(&options.pki_dir)?,
+            _lock: lock,
+        };
+        home.issue_certificates()?;
+        Ok(home)
+    }
+
+    /// etcd's grpc-gateway dials etcd itself with the server's certificate, hence [`Usage::Both`].
+    fn issue_certificates(&self) -> Result<(), EtcdError> {
+        let authority = Authority::load_or_create(&self.pki, "clusterctl etcd authority")?;
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let server = Subject {
+            common_name: "etcd".to_owned(),
+            organizations: Vec::new(),
+        };
+        authority.load_or_issue(&self.pki, "server", &server, &Usage::Both { names })?;
+        let client = Subject {
+            common_name: "store".to_owned(),
+            organizations: Vec::new(),
+        };
+        authority.load_or_issue(&self.pki, "client", &client, &Usage::Client)?;
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn record(&self) -> PathBuf {
+        self.dir.join("process.json")
+    }
+
+    pub(super) fn member(&self) -> PathBuf {
+        self.dir.join("member")
+    }
+
+    /// In the environment of our etcd, so that one whose record was never written can be found.
+    pub(super) fn tag(&self) -> String {
+        format!("etcd:{}", self.dir.display())
+    }
+
+    pub(super) fn client_files(&self) -> TlsFiles {
+        self.files("client")
+    }
+
+    pub(super) fn server_files(&self) -> TlsFiles {
+        self.files("server")
+    }
+
+    fn files(&self, name: &str) -> TlsFiles {
+        TlsFiles {
+            ca: self.pki.join("ca.crt"),
+            cert: self.pki.join(format!("{name}.crt")),
+            key: self.pki.join(format!("{name}.key")),
+        }
+    }
+
+    fn ports_file(&self) -> PathBuf {
+        self.dir.join("ports.json")
+    }
+
+    /// The ports recorded, whoever listens there.
+    pub(super) fn ports(&self) -> Option<Ports> {
+        serde_json::from_slice(&fs::read(self.ports_file()).ok()?).ok()
+    }
+
+    /// The ports recorded when they are free, else new ones.
+    pub(super) fn free_ports(&self) -> Result<Ports, EtcdError> {
+        if let Some(ports) = self.ports().filter(|ports| ports.are_free()) {
+            return Ok(ports);
+        }
+        let path = self.ports_file();
+        let ports = Ports::choose().map_err(failed("choose ports for", &path))?;
+        let text = serde_json::to_vec(&ports)
+            .map_err(|error| failed("write", &path)(io::Error::other(error)))?;
+        process::write_atomic(&path, text, 0o600).map_err(failed("write", &path))?;
+        Ok(ports)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, EtcdError> {
+    std::path::absolute(path).map_err(failed("resolve", path))
+}
+
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EtcdError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EtcdError::DiskFull { path },
+        _ => EtcdError::File {
+            action,
+            path,
+            source,
+        },
+    }
+}
+
+fn take_lock(dir: &Path) -> Result<File, EtcdError> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed("write", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(EtcdError::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(errno) => Err(failed("lock", &path)(errno.into())),
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// A port that no outgoing connection will be given while etcd is down: below the ephemeral range where possible.
+fn free_port(other_than: u16) -> io::Result<u16> {
+    const LOWEST: u16 = 20_000;
+    const TRIES: usize = 64;
+    let highest = first_ephemeral().unwrap_or(32_768);
+    let span = u64::from(highest.saturating_sub(LOWEST)).max(1);
+    for _ in 0..TRIES {
+        let drawn = RandomState::new().build_hasher().finish() % span;
+        let port = LOWEST + u16::try_from(drawn).unwrap_or_default();
+        if port != other_than && is_free(port) {
+            return Ok(port);
+        }
+    }
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn first_ephemeral() -> Option<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    range.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(dir: &Path) -> EtcdOptions {
+        EtcdOptions {
+            binary: None,
+            data_dir: dir.join("etcd"),
+            pki_dir: dir.join("pki"),
+            log: dir.join("etcd.log"),
+        }
+    }
+
+    #[test]
+    fn ports_stay_until_somebody_takes_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(&options(dir.path())).unwrap();
+        let first = home.free_ports().unwrap();
+        assert_eq!(home.free_ports().unwrap(), first);
+        let taken = TcpListener::bind(("127.0.0.1", first.client)).unwrap();
+        assert_ne!(home.free_ports().unwrap(), first);
+        drop(taken);
+    }
+
+    #[test]
+    fn one_directory_has_one_supervisor() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Home::open(&options(dir.path())).unwrap();
+        assert!(matches!(
+            Home::open(&options(dir.path())),
+            Err(EtcdError::Locked { .. })
+        ));
+        drop(first);
+        Home::open(&options(dir.path())).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("etcd"), "in the way").unwrap();
+        let error = Home::open(&options(dir.path())).err().unwrap();
+        assert!(error.to_string().contains("/etcd"), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! One life of etcd: start it, wait until it answers, or say why it does not.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use process::{ProcessId, Record, Spawn};
+use tokio::time::{Instant, sleep};
+
+use super::EtcdError;
+use super::home::{Home, Ports};
+use crate::StoreOptions;
+use crate::keys::Keys;
+use crate::link::Link;
+
+/// Replaying a long log under emulation takes its time.
+const READY: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const LARGEST_LOG: u64 = 64 << 20;
+const TAIL: u64 = 4096;
+
+/// How to start etcd in its home.
+pub(super) struct Launch {
+    pub(super) binary: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) home: Home,
+}
+
+impl Launch {
+    /// Starts etcd; returns once it answers.
+    pub(super) async fn run(&self, ports: Ports) -> Result<ProcessId, EtcdError> {
+        self.turn_log();
+        let logged = fs::metadata(&self.log).map_or(0, |log| log.len());
+        let id = self.spawn(ports)?;
+        tokio::select! {
+            ready = self.ready(ports) => ready?,
+            () = id.exited() => return Err(self.diagnose(logged, ports)),
+        }
+        Ok(id)
+    }
+
+    /// No await between start and record: whoever aborts us leaves a recorded process.
+    fn spawn(&self, ports: Ports) -> Result<ProcessId, EtcdError> {
+        let tag = self.home.tag();
+        let mut spawn = Spawn::new(&self.binary, &self.log);
+        spawn.args = arguments(&self.home, ports);
+        spawn.tag.clone_from(&tag);
+        let failed = |action| move |source| EtcdError::Process { action, source };
+        let id = spawn.start().map_err(failed("start"))?;
+        Record::new(id, self.binary.display().to_string(), tag)
+            .save(&self.home.record())
+            .map_err(failed("record"))?;
+        Ok(id)
+    }
+
+    /// Waits for a linearizable read.
+    pub(super) async fn ready(&self, ports: Ports) -> Result<(), EtcdError> {
+        let options = StoreOptions::new(vec![client_url(ports)], Some(self.home.client_files()));
+        let link = Link::connect(&options, Keys::new(&options.prefix)).await?;
+        let deadline = Instant::now() + READY;
+        while Instant::now() < deadline {
+            let attempt = Instant::now() + Duration::from_secs(1);
+            if link.revision(attempt).await.is_ok() {
+                return Ok(());
+            }
+            sleep(ASK_AGAIN).await;
+        }
+        Err(EtcdError::Unready {
+            log: self.log.clone(),
+            waited: READY,
+        })
+    }
+
+    /// The process our record or its environment names, when it still runs.
+    pub(super) fn running(&self) -> Option<ProcessId> {
+        // An unreadable record is no record.
+        let recorded = Record::load(&self.home.record()).ok().flatten();
+        recorded
+            .and_then(|record| record.running())
+            .or_else(|| find_tagged(&self.home.tag()))
+    }
+
+    fn turn_log(&self) {
+        if fs::metadata(&self.log).is_ok_and(|log| log.len() > LARGEST_LOG) {
+            // The old log stays where it is if this fails.
+            let _ = fs::rename(&self.log, self.log.with_extension("log.1"));
+        }
+    }
+
+    fn diagnose(&self, logged: u64, ports: Ports) -> EtcdError {
+        let tail = tail(&self.log, logged).unwrap_or_default();
+        if tail.contains("address already in use") {
+            let peer = tail.contains(&format!(":{}: bind", ports.peer));
+            return EtcdError::PortTaken {
+                port: if peer { ports.peer } else { ports.client },
+            };
+        }
+        let path = self.home.path().to_owned();
+        if tail.contains("no space left on device") {
+            return EtcdError::DiskFull { path };
+        }
+        if tail.contains("permission denied") {
+            let source = std::io::ErrorKind::PermissionDenied.into();
+            return EtcdError::File {
+                action: "write",
+                path,
+                source,
+            };
+        }
+        let last = tail
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("nothing");
+        EtcdError::Died {
+            log: self.log.clone(),
+            tail: last.to_owned(),
+        }
+    }
+}
+
+/// What was written to the log after `from`, or the end of that.
+fn tail(log: &Path, from: u64) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL))))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A process with our owner's tag: started just before we were killed, and not recorded.
+fn find_tagged(tag: &str) -> Option<ProcessId> {
+    let wanted = format!("{}={tag}", process::OWNER_VARIABLE);
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        let tagged = environment
+            .split(|byte| *byte == 0)
+            .any(|pair| pair == wanted.as_bytes());
+        if tagged { ProcessId::of(pid) } else { None }
+    })
+}
+
+pub(super) fn client_url(ports: Ports) -> String {
+    format!("https://127.0.0.1:{}", ports.client)
+}
+
+/// The command line. Compaction is ours (`upkeep`), so etcd's own stays off.
+fn arguments(home: &Home, ports: Ports) -> Vec<String> {
+    const NAME: &str = "clusterctl";
+    let (client, peer) = (
+        client_url(ports),
+        format!("https://127.0.0.1:{}", ports.peer),
+    );
+    let files = home.server_files();
+    let mut arguments = vec![
+        format!("--name={NAME}"),
+        format!("--data-dir={}", home.member().display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster={NAME}={peer}"),
+        "--client-cert-auth=true".to_owned(),
+        "--peer-client-cert-auth=true".to_owned(),
+        "--auto-compaction-retention=0".to_owned(),
+        format!("--quota-backend-bytes={}", 8_u64 << 30),
+        // The default of 100,000 keeps that many raft entries in memory.
+        "--snapshot-count=10000".to_owned(),
+        "--logger=zap".to_owned(),
+        "--log-outputs=stderr".to_owned(),
+    ];
+    for (prefix, ca) in [("", "trusted-ca-file"), ("peer-", "peer-trusted-ca-file")] {
+        arguments.push(format!("--{prefix}cert-file={}", files.cert.display()));
+        arguments.push(format!("--{prefix}key-file={}", files.key.display()));
+        arguments.push(format!("--{ca}={}", files.ca.display()));
+    }
+    arguments
+}
