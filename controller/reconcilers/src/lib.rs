@@ -22,10 +22,10 @@ pub mod node;
 pub mod port;
 pub mod runner;
 pub mod scheduler;
+mod subnet;
 pub mod write;
 
 pub use error::Error;
-use network::gateway as network_gateway;
 
 /// Runs every reconciler until `shutdown`. `client_for` gives each its own identity, by the reconciler's name.
 pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToken) {

@@ -2,8 +2,6 @@
 
 mod plan;
 
-pub(crate) use plan::gateway;
-
 use crate::{Error, runner, write};
 use crds::{Port, TenantNetwork};
 use kube::api::ListParams;

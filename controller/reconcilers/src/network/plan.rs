@@ -1,9 +1,8 @@
 //! VNI allocation and the network's status. Pure.
 
+use crate::subnet;
 use crds::{TenantNetwork, TenantNetworkStatus, condition};
-use ipnet::Ipv4Net;
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 /// First VNI handed out; lower ones are left to people who set up VXLAN by hand.
@@ -28,34 +27,13 @@ fn lowest_free(mut range: RangeInclusive<u32>, taken: impl Iterator<Item = u32>)
     range.find(|vni| !taken.contains(vni)).ok_or(Exhausted)
 }
 
-/// The network's own address: the one asked for, or the first usable one.
-///
-/// # Errors
-/// A sentence naming the field.
-pub fn gateway(network: &TenantNetwork) -> Result<(Ipv4Addr, Ipv4Net), String> {
-    let subnet: Ipv4Net =
-        network.spec.subnet.parse().map_err(|_| format!("spec.subnet: {} is no IPv4 range", network.spec.subnet))?;
-    if subnet.addr() != subnet.network() {
-        return Err(format!("spec.subnet: {subnet} has host bits set; write {}", subnet.trunc()));
-    }
-    let Some(text) = &network.spec.gateway else {
-        let first = subnet.hosts().next().ok_or_else(|| format!("spec.subnet: {subnet} has no usable address"))?;
-        return Ok((first, subnet));
-    };
-    let address: Ipv4Addr = text.parse().map_err(|_| format!("spec.gateway: {text} is no IPv4 address"))?;
-    if !subnet.contains(&address) || address == subnet.network() || address == subnet.broadcast() {
-        return Err(format!("spec.gateway: {address} is not a usable address of {subnet}"));
-    }
-    Ok((address, subnet))
-}
-
 /// The status of a network with that many Ports.
 pub fn status(network: &TenantNetwork, vni: Result<u32, Exhausted>, ports: usize) -> TenantNetworkStatus {
     let generation = network.metadata.generation;
     let mut status = network.status.clone().unwrap_or_default();
     status.observed_generation = generation;
     status.ports = u32::try_from(ports).unwrap_or(u32::MAX);
-    let (ready, reason, message) = match (gateway(network), vni) {
+    let (ready, reason, message) = match (subnet::gateway(network), vni) {
         (Err(text), _) => (false, "InvalidSubnet", text),
         (Ok(_), Err(Exhausted)) => (false, "NoFreeVNI", "every VXLAN network identifier is in use".to_owned()),
         (Ok((gateway, _)), Ok(vni)) => {

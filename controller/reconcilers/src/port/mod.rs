@@ -5,7 +5,7 @@
 
 mod plan;
 
-use crate::{Error, network_gateway, runner, write};
+use crate::{Error, runner, subnet, write};
 use crds::{Port, TenantNetwork, VirtualMachine};
 use kube::api::ListParams;
 use kube::runtime::Controller;
@@ -76,9 +76,9 @@ async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<pla
     };
     let on_it = ListParams::default().fields(&format!("spec.network={name}"));
     let others = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
-    Ok(match network_gateway(&network) {
+    Ok(match subnet::gateway(&network) {
         Err(text) => Err(plan::Problem::invalid_network(name, &text)),
-        Ok((gateway, subnet)) => plan::allocate(port, &others, gateway, subnet),
+        Ok((gateway, range)) => plan::allocate(port, &others, gateway, range),
     })
 }
 
