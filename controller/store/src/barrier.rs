@@ -34,11 +34,7 @@ impl Barrier {
         }
         let (ask, answer) = oneshot::channel();
         let waited = core.options.timeout;
-        let unavailable = || Error::Unavailable {
-            operation: "read",
-            waited,
-            source: None,
-        };
+        let unavailable = || Error::Unavailable { operation: "read", waited, source: None };
         self.asks.send(ask).map_err(|_| unavailable())?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(revision)) => core.caught_up(revision, deadline).await,

@@ -90,11 +90,7 @@ impl Cache {
 
     /// The entry that a write at `revision` made, as long as somebody still remembers it.
     pub(crate) fn written(&self, key: &str, revision: Revision) -> Option<Entry> {
-        if let Some(entry) = self
-            .entries
-            .get(key)
-            .filter(|entry| entry.mod_revision == revision)
-        {
+        if let Some(entry) = self.entries.get(key).filter(|entry| entry.mod_revision == revision) {
             return Some(entry.clone());
         }
         let before = Revision::new(revision.get().saturating_sub(1));
@@ -157,36 +153,20 @@ impl Cache {
         }
     }
 
-    fn put(
-        &mut self,
-        key: Arc<str>,
-        value: Bytes,
-        created: Option<Revision>,
-        revision: Revision,
-    ) -> Option<Event> {
+    fn put(&mut self, key: Arc<str>, value: Bytes, created: Option<Revision>, revision: Revision) -> Option<Event> {
         let previous = self.entries.get(&*key).cloned();
-        let created = created
-            .or(previous.as_ref().map(|entry| entry.create_revision))
-            .unwrap_or(revision);
+        let created = created.or(previous.as_ref().map(|entry| entry.create_revision)).unwrap_or(revision);
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
         let entry = Entry::new(key.clone(), value, created, revision);
         self.entries.insert(key, entry.clone());
-        Some(Event {
-            kind: EventKind::Put,
-            entry,
-            previous,
-        })
+        Some(Event { kind: EventKind::Put, entry, previous })
     }
 
     fn remove(&mut self, key: &str, revision: Revision) -> Option<Event> {
         let previous = self.entries.remove(key)?;
         let (key, created) = (previous.key.clone(), previous.create_revision);
         let entry = Entry::new(key, Bytes::new(), created, revision);
-        Some(Event {
-            kind: EventKind::Delete,
-            entry,
-            previous: Some(previous),
-        })
+        Some(Event { kind: EventKind::Delete, entry, previous: Some(previous) })
     }
 
     /// Registers a watcher, or says from where the history is known.
@@ -219,11 +199,8 @@ impl Cache {
         let skipped = at > self.revision;
         let stale = self.differences(&listed, at);
         self.fence = self.fence.max(listed.fence);
-        let found: BTreeMap<Arc<str>, Entry> = listed
-            .entries
-            .into_iter()
-            .map(|entry| (entry.key.clone(), entry))
-            .collect();
+        let found: BTreeMap<Arc<str>, Entry> =
+            listed.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         for key in &stale {
             match found.get(key) {
                 Some(entry) => self.entries.insert(key.clone(), entry.clone()),
@@ -255,9 +232,7 @@ impl Cache {
         for entry in &listed.entries {
             known.insert(&*entry.key);
             let differs = match self.entries.get(&*entry.key) {
-                Some(cached) => {
-                    cached.mod_revision <= at && cached.mod_revision != entry.mod_revision
-                }
+                Some(cached) => cached.mod_revision <= at && cached.mod_revision != entry.mod_revision,
                 None => absence_counts && !gone_since.contains(&*entry.key),
             };
             if differs {
@@ -280,4 +255,122 @@ pub(crate) struct Listing {
     pub(crate) entries: Vec<Entry>,
     /// The fence key's `mod_revision`.
     pub(crate) fence: Revision,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "/registry/things/a";
+    const B: &str = "/registry/things/b";
+
+    fn cache() -> Cache {
+        let limits = History { events: 100, bytes: usize::MAX };
+        Cache::new(Keys::new("/registry/"), limits)
+    }
+
+    fn at(revision: u64) -> Revision {
+        Revision::new(revision)
+    }
+
+    fn put(key: &str, revision: u64) -> Change {
+        let value = Some(Bytes::from(revision.to_string()));
+        Change { key: key.into(), value, create_revision: None, revision: at(revision) }
+    }
+
+    fn delete(key: &str, revision: u64) -> Change {
+        Change { value: None, ..put(key, revision) }
+    }
+
+    fn seen(cache: &Cache) -> Vec<u64> {
+        cache.history().since(Revision::ZERO).map(|event| event.revision().get()).collect()
+    }
+
+    fn entry(key: &str, revision: u64) -> Entry {
+        Entry::new(key.into(), Bytes::new(), at(revision), at(revision))
+    }
+
+    fn listing(entries: Vec<Entry>) -> Listing {
+        Listing { entries, fence: Revision::ZERO }
+    }
+
+    #[test]
+    fn an_acknowledgement_that_comes_early_waits_for_what_is_before_it() {
+        let mut cache = cache();
+        cache.acknowledged(put(A, 3));
+        assert_eq!(cache.revision(), at(0));
+        cache.acknowledged(put(B, 1));
+        assert_eq!(cache.revision(), at(1));
+        cache.watched(at(2), vec![put(B, 2)]);
+        assert_eq!((cache.revision(), seen(&cache)), (at(3), vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_not_told_again_by_the_watch() {
+        let mut cache = cache();
+        cache.acknowledged(put(A, 1));
+        cache.watched(at(1), vec![put(A, 1)]);
+        cache.acknowledged(put(A, 1));
+        assert_eq!(seen(&cache), [1]);
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_the_watch_lost_is_told_in_its_place() {
+        let mut cache = cache();
+        cache.watched(at(5), vec![put(A, 5)]);
+        cache.acknowledged(put(B, 7));
+        cache.watched(at(9), vec![delete(A, 9)]);
+        assert_eq!((cache.revision(), seen(&cache)), (at(9), vec![5, 7, 9]));
+        assert!(cache.get(A).is_none() && cache.get(B).is_some());
+    }
+
+    #[test]
+    fn all_changes_of_a_foreign_transaction_are_told() {
+        let mut cache = cache();
+        cache.watched(at(4), vec![put(A, 4), put(B, 4)]);
+        assert_eq!(seen(&cache), [4, 4]);
+    }
+
+    #[test]
+    fn the_stores_own_keys_move_the_revision_and_nothing_else() {
+        let mut cache = cache();
+        let fence = cache.keys.fence();
+        cache.watched(at(2), vec![put(&fence, 2)]);
+        assert_eq!((cache.revision(), cache.fence(), cache.len()), (at(2), at(2), 0));
+        assert_eq!(seen(&cache), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_list_differs_by_what_the_watch_lost_and_not_by_what_is_newer() {
+        let mut cache = cache();
+        cache.watched(at(1), vec![put(A, 1)]);
+        cache.watched(at(9), vec![delete(A, 9)]);
+        cache.watched(at(10), vec![put(B, 10)]);
+        let same = listing(vec![entry(A, 1)]);
+        assert_eq!(cache.differences(&same, at(5)), [0u8; 0].map(|_| Arc::from("")));
+        let lost_put = listing(vec![entry("/registry/things/c", 3)]);
+        assert_eq!(cache.differences(&lost_put, at(10)).len(), 2, "c is missing, b is not listed");
+    }
+
+    #[test]
+    fn a_list_heals_the_cache_and_lags_its_watchers() {
+        let mut cache = cache();
+        cache.watched(at(5), vec![put(A, 5)]);
+        let watcher = Arc::new(Watcher::new("/registry/", at(5)));
+        cache.subscribe(&watcher).unwrap();
+        assert_eq!(cache.replace(listing(vec![entry(A, 5)]), at(5), false), 0);
+        assert!(matches!(cache.take(&watcher, 10), Taken::Nothing(_)), "nothing was wrong");
+        assert_eq!(cache.replace(listing(vec![entry(B, 4)]), at(5), false), 2);
+        assert!(matches!(cache.take(&watcher, 10), Taken::Lagged));
+        assert!(cache.get(A).is_none() && cache.get(B).is_some());
+    }
+
+    #[test]
+    fn a_list_of_an_etcd_that_lost_its_past_counts_alone() {
+        let mut cache = cache();
+        cache.watched(at(50), vec![put(A, 50)]);
+        cache.replace(listing(vec![entry(B, 2)]), at(3), true);
+        assert_eq!(cache.revision(), at(3));
+        assert!(cache.get(A).is_none() && cache.get(B).is_some());
+    }
 }

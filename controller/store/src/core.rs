@@ -32,10 +32,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) async fn connect(
-        options: StoreOptions,
-        orders: mpsc::Sender<Order>,
-    ) -> Result<Core, Error> {
+    pub(crate) async fn connect(options: StoreOptions, orders: mpsc::Sender<Order>) -> Result<Core, Error> {
         let keys = Keys::new(&options.prefix);
         let link = Link::connect(&options, keys.clone()).await?;
         Ok(Self {
@@ -61,8 +58,7 @@ impl Core {
 
     /// Takes in a write that etcd acknowledged to us.
     pub(crate) fn acknowledge(&self, change: Change) {
-        self.acknowledged
-            .fetch_max(change.revision.get(), Ordering::AcqRel);
+        self.acknowledged.fetch_max(change.revision.get(), Ordering::AcqRel);
         self.memory.change(|cache| cache.acknowledged(change));
     }
 
@@ -77,11 +73,7 @@ impl Core {
     /// same etcd) never would: the heartbeat then gives the watch a later one to report.
     pub(crate) async fn caught_up(&self, wanted: Revision, deadline: Instant) -> Result<(), Error> {
         let started = Instant::now();
-        if self
-            .memory
-            .reaches(wanted, deadline.min(started + PATIENCE))
-            .await
-        {
+        if self.memory.reaches(wanted, deadline.min(started + PATIENCE)).await {
             return Ok(());
         }
         // A failed heartbeat shows as the deadline passing.
@@ -89,10 +81,7 @@ impl Core {
         if self.memory.reaches(wanted, deadline).await {
             return Ok(());
         }
-        Err(Error::Behind {
-            wanted,
-            waited: started.elapsed(),
-        })
+        Err(Error::Behind { wanted, waited: started.elapsed() })
     }
 
     /// Writes the heartbeat key, unless somebody is already doing so.
@@ -107,12 +96,7 @@ impl Core {
     pub(crate) async fn bump(&self, key: String, deadline: Instant) -> Result<Revision, Failure> {
         let revision = self.link.bump(&key, deadline).await?;
         let value = Some(bytes::Bytes::new());
-        self.acknowledge(Change {
-            key: key.into(),
-            value,
-            create_revision: None,
-            revision,
-        });
+        self.acknowledge(Change { key: key.into(), value, create_revision: None, revision });
         Ok(revision)
     }
 }

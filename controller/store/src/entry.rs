@@ -27,19 +27,8 @@ pub struct Fields {
 }
 
 impl Entry {
-    pub(crate) fn new(
-        key: Arc<str>,
-        value: Bytes,
-        create_revision: Revision,
-        mod_revision: Revision,
-    ) -> Self {
-        Self(Arc::new(Fields {
-            key,
-            value,
-            create_revision,
-            mod_revision,
-            decoded: OnceLock::new(),
-        }))
+    pub(crate) fn new(key: Arc<str>, value: Bytes, create_revision: Revision, mod_revision: Revision) -> Self {
+        Self(Arc::new(Fields { key, value, create_revision, mod_revision, decoded: OnceLock::new() }))
     }
 
     /// The value parsed by `decode`, once for all readers of this entry.
@@ -49,12 +38,7 @@ impl Entry {
     where
         T: Send + Sync + 'static,
     {
-        if let Some(known) = self
-            .0
-            .decoded
-            .get()
-            .and_then(|any| any.clone().downcast().ok())
-        {
+        if let Some(known) = self.0.decoded.get().and_then(|any| any.clone().downcast().ok()) {
             return Ok(known);
         }
         let parsed = Arc::new(decode(&self.0.value)?);

@@ -55,9 +55,7 @@ pub enum Error {
         limit: usize,
     },
     /// etcd's quota is used up: it only reads until that is repaired.
-    #[error(
-        "etcd has no space left; delete objects, then compact, defragment and `etcdctl alarm disarm`"
-    )]
+    #[error("etcd has no space left; delete objects, then compact, defragment and `etcdctl alarm disarm`")]
     NoSpace,
     /// etcd could not be reached; nothing was written.
     #[error("{operation}: etcd did not answer within {waited:?}")]
@@ -128,9 +126,6 @@ impl Error {
 
     /// Whether the same call may succeed later, unchanged.
     pub fn retry(&self) -> bool {
-        matches!(
-            self,
-            Error::Unavailable { .. } | Error::Behind { .. } | Error::NoSpace
-        )
+        matches!(self, Error::Unavailable { .. } | Error::Behind { .. } | Error::NoSpace)
     }
 }

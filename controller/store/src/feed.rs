@@ -58,12 +58,8 @@ pub(crate) async fn load(core: &Core) -> Result<(), Failure> {
     let before = core.memory.revision();
     let (listing, at) = core.link.list(true).await?;
     let (count, lost_past) = (listing.entries.len(), at < before);
-    let differing = core
-        .memory
-        .change(|cache| cache.replace(listing, at, lost_past));
-    core.metrics
-        .entries
-        .set(i64::try_from(count).unwrap_or(i64::MAX));
+    let differing = core.memory.change(|cache| cache.replace(listing, at, lost_past));
+    core.metrics.entries.set(i64::try_from(count).unwrap_or(i64::MAX));
     if lost_past {
         tracing::warn!(%before, %at, "etcd lost its past, starting over with what it has");
     }
@@ -73,7 +69,8 @@ pub(crate) async fn load(core: &Core) -> Result<(), Failure> {
 
 /// Watches until the stream ends; returns what to do next.
 async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
-    let mut stream = match core.link.watch(core.memory.revision().next()).await {
+    let known = core.memory.revision();
+    let mut stream = match core.link.watch(known.next()).await {
         Ok(stream) => stream,
         Err(failure) => {
             tracing::debug!(?failure, "failed to open the watch on etcd");
@@ -87,6 +84,9 @@ async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
         };
         match message.map_err(Failure::from) {
             Ok(Some(response)) if response.compact_revision() > 0 => return Order::Reload,
+            Ok(Some(response)) if response.created() && is_behind(&response, known) => {
+                return Order::Reload;
+            }
             Ok(Some(response)) if response.canceled() => {
                 tracing::warn!(reason = response.cancel_reason(), "etcd ended the watch");
                 return Order::Reopen;
@@ -100,6 +100,11 @@ async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
             }
         }
     }
+}
+
+/// Whether etcd stands before what we know: it lost its past, or this member of it has yet to catch up.
+fn is_behind(response: &WatchResponse, known: Revision) -> bool {
+    response.header().is_some_and(|header| Revision::from_etcd(header.revision()) < known)
 }
 
 /// Hands the events to the cache, revision by revision: a foreign transaction may change several keys in one.
@@ -118,8 +123,6 @@ fn take_in(core: &Core, response: &WatchResponse) {
                 cache.watched(revision, changes);
             }
         }
-        core.metrics
-            .entries
-            .set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
+        core.metrics.entries.set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
     });
 }

@@ -21,22 +21,14 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(limits: History) -> Self {
-        Self {
-            events: VecDeque::new(),
-            first: 0,
-            bytes: 0,
-            floor: Revision::ZERO,
-            limits,
-        }
+        Self { events: VecDeque::new(), first: 0, bytes: 0, floor: Revision::ZERO, limits }
     }
 
     /// Appends an event, forgetting the oldest ones where a bound is exceeded.
     pub(crate) fn push(&mut self, event: Event) -> Sequence {
         self.bytes += weight(&event);
         self.events.push_back(event);
-        while self.events.len() > self.limits.events
-            || (self.bytes > self.limits.bytes && self.events.len() > 1)
-        {
+        while self.events.len() > self.limits.events || (self.bytes > self.limits.bytes && self.events.len() > 1) {
             self.forget_oldest();
         }
         self.end() - 1
@@ -68,9 +60,7 @@ impl Ring {
 
     /// The sequence number of the first event after `revision`.
     pub(crate) fn after(&self, revision: Revision) -> Sequence {
-        let passed = self
-            .events
-            .partition_point(|event| event.revision() <= revision);
+        let passed = self.events.partition_point(|event| event.revision() <= revision);
         self.first + passed as Sequence
     }
 
@@ -107,18 +97,11 @@ mod tests {
     fn put(revision: u64) -> Event {
         let at = Revision::new(revision);
         let entry = Entry::new("/registry/a/b".into(), Bytes::from_static(b"value"), at, at);
-        Event {
-            kind: EventKind::Put,
-            entry,
-            previous: None,
-        }
+        Event { kind: EventKind::Put, entry, previous: None }
     }
 
     fn ring(events: usize) -> Ring {
-        Ring::new(History {
-            events,
-            bytes: usize::MAX,
-        })
+        Ring::new(History { events, bytes: usize::MAX })
     }
 
     fn revisions<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<u64> {
@@ -140,10 +123,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_it_too_but_the_newest_event_stays() {
-        let mut ring = Ring::new(History {
-            events: 100,
-            bytes: 1,
-        });
+        let mut ring = Ring::new(History { events: 100, bytes: 1 });
         ring.push(put(1));
         ring.push(put(2));
         assert_eq!(revisions(ring.since(Revision::ZERO)), [2]);

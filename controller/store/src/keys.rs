@@ -14,9 +14,7 @@ pub struct Keys {
 impl Keys {
     /// Keys under `prefix`, which ends in `/`.
     pub(crate) fn new(prefix: &str) -> Self {
-        Self {
-            prefix: prefix.into(),
-        }
+        Self { prefix: prefix.into() }
     }
 
     /// The root prefix.
@@ -27,11 +25,7 @@ impl Keys {
     /// The prefix of all objects of a resource, in all namespaces.
     pub fn collection(&self, group: &str, resource: &str) -> String {
         let root = &self.prefix;
-        if group.is_empty() {
-            format!("{root}{resource}/")
-        } else {
-            format!("{root}{group}/{resource}/")
-        }
+        if group.is_empty() { format!("{root}{resource}/") } else { format!("{root}{group}/{resource}/") }
     }
 
     /// The prefix of a resource's objects in one namespace.
@@ -43,13 +37,7 @@ impl Keys {
     }
 
     /// The key of one object; cluster-scoped ones have no namespace.
-    pub fn object(
-        &self,
-        group: &str,
-        resource: &str,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> String {
+    pub fn object(&self, group: &str, resource: &str, namespace: Option<&str>, name: &str) -> String {
         let mut key = match namespace {
             Some(namespace) => self.in_namespace(group, resource, namespace),
             None => self.collection(group, resource),
@@ -80,8 +68,7 @@ impl Keys {
 
     /// Whether a key is the store's own and hidden from readers and watchers.
     pub(crate) fn is_internal(&self, key: &str) -> bool {
-        key.strip_prefix(&*self.prefix)
-            .is_some_and(|rest| rest.starts_with(INTERNAL))
+        key.strip_prefix(&*self.prefix).is_some_and(|rest| rest.starts_with(INTERNAL))
     }
 }
 
@@ -95,18 +82,9 @@ mod tests {
     #[test]
     fn objects_of_the_core_group_have_no_group_segment() {
         let keys = Keys::new("/registry/");
-        assert_eq!(
-            keys.object("", "secrets", Some("a"), "b"),
-            "/registry/secrets/a/b"
-        );
-        assert_eq!(
-            keys.object("x.dev", "hosts", None, "b"),
-            "/registry/x.dev/hosts/b"
-        );
-        assert_eq!(
-            keys.in_namespace("x.dev", "ports", "n"),
-            "/registry/x.dev/ports/n/"
-        );
+        assert_eq!(keys.object("", "secrets", Some("a"), "b"), "/registry/secrets/a/b");
+        assert_eq!(keys.object("x.dev", "hosts", None, "b"), "/registry/x.dev/hosts/b");
+        assert_eq!(keys.in_namespace("x.dev", "ports", "n"), "/registry/x.dev/ports/n/");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, KvClient,
-    TlsOptions, Txn, TxnResponse, WatchClient, WatchOptions, WatchStream,
+    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, KvClient, TlsOptions, Txn,
+    TxnResponse, WatchClient, WatchOptions, WatchStream,
 };
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -49,10 +49,7 @@ pub(crate) struct Failure {
 
 impl From<etcd_client::Error> for Failure {
     fn from(error: etcd_client::Error) -> Self {
-        Self {
-            verdict: judge(&error),
-            source: Some(Box::new(error)),
-        }
+        Self { verdict: judge(&error), source: Some(Box::new(error)) }
     }
 }
 
@@ -61,14 +58,8 @@ impl Failure {
     pub(crate) fn of(self, operation: &'static str, waited: Duration) -> Error {
         match (self.verdict, self.source) {
             (Verdict::NoSpace, _) => Error::NoSpace,
-            (Verdict::Refused | Verdict::Compacted, Some(source)) => {
-                Error::Etcd { operation, source }
-            }
-            (_, source) => Error::Unavailable {
-                operation,
-                waited,
-                source,
-            },
+            (Verdict::Refused | Verdict::Compacted, Some(source)) => Error::Etcd { operation, source },
+            (_, source) => Error::Unavailable { operation, waited, source },
         }
     }
 }
@@ -76,11 +67,7 @@ impl Failure {
 /// gRPC codes by number: the type is not re-exported, and these numbers are the protocol.
 fn judge(error: &etcd_client::Error) -> Verdict {
     let etcd_client::Error::GRpcStatus(status) = error else {
-        return if never_left(error) {
-            Verdict::Unsent
-        } else {
-            Verdict::Unknown
-        };
+        return if never_left(error) { Verdict::Unsent } else { Verdict::Unknown };
     };
     match status.code() as i32 {
         8 if status.message().contains("space exceeded") => Verdict::NoSpace,
@@ -120,12 +107,8 @@ impl Link {
             settings = settings.with_tls(tls(files)?);
         }
         let refused = |source| Failure::from(source).of("connect", Duration::ZERO);
-        let requests = Client::connect(&options.endpoints, Some(settings.clone()))
-            .await
-            .map_err(refused)?;
-        let watch = Client::connect(&options.endpoints, Some(settings))
-            .await
-            .map_err(refused)?;
+        let requests = Client::connect(&options.endpoints, Some(settings.clone())).await.map_err(refused)?;
+        let watch = Client::connect(&options.endpoints, Some(settings)).await.map_err(refused)?;
         Ok(Self {
             // Pages of large objects exceed the 4 MiB that gRPC clients accept by default.
             kv: requests.kv_client().max_decoding_message_size(usize::MAX),
@@ -142,17 +125,11 @@ impl Link {
         request: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, Failure> {
         let Ok(Ok(_turn)) = timeout_at(deadline, self.gate.acquire()).await else {
-            return Err(Failure {
-                verdict: Verdict::Unsent,
-                source: None,
-            });
+            return Err(Failure { verdict: Verdict::Unsent, source: None });
         };
         match timeout(ATTEMPT, request).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure {
-                verdict: Verdict::Unknown,
-                source: None,
-            }),
+            Err(_) => Err(Failure { verdict: Verdict::Unknown, source: None }),
         }
     }
 
@@ -165,43 +142,29 @@ impl Link {
     pub(crate) async fn bump(&self, key: &str, deadline: Instant) -> Result<Revision, Failure> {
         let mut kv = self.kv.clone();
         let answer = self.attempt(deadline, kv.put(key, "", None)).await?;
-        Ok(answer.header().map_or(Revision::ZERO, |header| {
-            Revision::from_etcd(header.revision())
-        }))
+        Ok(answer.header().map_or(Revision::ZERO, |header| Revision::from_etcd(header.revision())))
     }
 
     /// etcd's revision, agreed with its peers.
     pub(crate) async fn revision(&self, deadline: Instant) -> Result<Revision, Failure> {
         let mut kv = self.kv.clone();
         let options = GetOptions::new().with_keys_only();
-        let answer = self
-            .attempt(deadline, kv.get(self.keys.heartbeat(), Some(options)))
-            .await?;
+        let answer = self.attempt(deadline, kv.get(self.keys.heartbeat(), Some(options))).await?;
         Ok(revision_of(&answer))
     }
 
-    pub(crate) async fn compact(
-        &self,
-        revision: Revision,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn compact(&self, revision: Revision, deadline: Instant) -> Result<(), Failure> {
         let mut kv = self.kv.clone();
-        self.attempt(deadline, kv.compact(revision.to_etcd(), None))
-            .await?;
+        self.attempt(deadline, kv.compact(revision.to_etcd(), None)).await?;
         Ok(())
     }
 
     pub(crate) async fn watch(&self, from: Revision) -> Result<WatchStream, Failure> {
         let mut watch = self.watch.clone();
-        let options = WatchOptions::new()
-            .with_prefix()
-            .with_start_revision(from.to_etcd());
+        let options = WatchOptions::new().with_prefix().with_start_revision(from.to_etcd());
         match timeout(ATTEMPT, watch.watch(self.keys.prefix(), Some(options))).await {
             Ok(stream) => Ok(stream?),
-            Err(_) => Err(Failure {
-                verdict: Verdict::Unsent,
-                source: None,
-            }),
+            Err(_) => Err(Failure { verdict: Verdict::Unsent, source: None }),
         }
     }
 
@@ -221,9 +184,7 @@ impl Link {
             }
             let mut kv = self.kv.clone();
             let deadline = Instant::now() + ATTEMPT;
-            let mut page = self
-                .attempt(deadline, kv.get(start.clone(), Some(options)))
-                .await?;
+            let mut page = self.attempt(deadline, kv.get(start.clone(), Some(options))).await?;
             let revision = *at.get_or_insert(revision_of(&page));
             let kvs = page.take_kvs();
             if let Some(last) = kvs.last() {
@@ -248,12 +209,8 @@ impl Link {
 }
 
 fn tls(files: &TlsFiles) -> Result<TlsOptions, Error> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|source| Error::Tls {
-            path: path.to_owned(),
-            source,
-        })
-    };
+    let read =
+        |path: &std::path::Path| std::fs::read(path).map_err(|source| Error::Tls { path: path.to_owned(), source });
     Ok(TlsOptions::new()
         .ca_certificate(Certificate::from_pem(read(&files.ca)?))
         .identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
@@ -269,9 +226,7 @@ fn range_end(prefix: &str) -> Vec<u8> {
 }
 
 fn revision_of(answer: &GetResponse) -> Revision {
-    answer.header().map_or(Revision::ZERO, |header| {
-        Revision::from_etcd(header.revision())
-    })
+    answer.header().map_or(Revision::ZERO, |header| Revision::from_etcd(header.revision()))
 }
 
 /// An entry from etcd's form; keys that are not UTF-8 are not ours.
@@ -279,12 +234,7 @@ pub(crate) fn entry_of(kv: KeyValue) -> Option<Entry> {
     let (created, modified) = (kv.create_revision(), kv.mod_revision());
     let (key, value) = kv.into_key_value();
     let key = String::from_utf8(key).ok()?;
-    Some(Entry::new(
-        key.into(),
-        Bytes::from(value),
-        Revision::from_etcd(created),
-        Revision::from_etcd(modified),
-    ))
+    Some(Entry::new(key.into(), Bytes::from(value), Revision::from_etcd(created), Revision::from_etcd(modified)))
 }
 
 /// A change from a watch event.

@@ -15,10 +15,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(cache: Cache) -> Self {
-        Self {
-            cache: RwLock::new(cache),
-            reached: watch::Sender::new(Revision::ZERO),
-        }
+        Self { cache: RwLock::new(cache), reached: watch::Sender::new(Revision::ZERO) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Cache> {
@@ -46,8 +43,6 @@ impl Memory {
             return true;
         }
         let mut reached = self.reached.subscribe();
-        timeout_at(deadline, reached.wait_for(|now| *now >= wanted))
-            .await
-            .is_ok_and(|seen| seen.is_ok())
+        timeout_at(deadline, reached.wait_for(|now| *now >= wanted)).await.is_ok_and(|seen| seen.is_ok())
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 pub(crate) struct Metrics {
     requests: HistogramVec,
@@ -80,10 +78,7 @@ impl Metrics {
 
     /// Observes the time until the returned timer is dropped.
     pub(crate) fn time(&self, operation: &str) -> Timer {
-        Timer {
-            histogram: self.requests.with_label_values(&[operation]),
-            since: Instant::now(),
-        }
+        Timer { histogram: self.requests.with_label_values(&[operation]), since: Instant::now() }
     }
 }
 

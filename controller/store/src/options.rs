@@ -71,17 +71,10 @@ impl StoreOptions {
             sole_writer: false,
             timeout: Duration::from_secs(10),
             in_flight: 256,
-            history: History {
-                events: 10_000,
-                bytes: 64 << 20,
-            },
+            history: History { events: 10_000, bytes: 64 << 20 },
             progress: Duration::from_secs(5),
             verify: Duration::from_secs(300),
-            compaction: Compaction {
-                every: Duration::from_secs(60),
-                age: Duration::from_secs(600),
-                revisions: 10_000,
-            },
+            compaction: Compaction { every: Duration::from_secs(60), age: Duration::from_secs(600), revisions: 10_000 },
         }
     }
 }

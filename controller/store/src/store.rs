@@ -44,9 +44,7 @@ impl Drop for Tasks {
         for task in &self.running {
             task.abort();
         }
-        self.core
-            .memory
-            .change(|cache| cache.watchers().close_all());
+        self.core.memory.change(|cache| cache.watchers().close_all());
     }
 }
 
@@ -54,10 +52,7 @@ impl Store {
     /// Connects and loads everything under the prefix.
     pub async fn connect(options: StoreOptions) -> Result<Store, Error> {
         if !options.prefix.is_ascii() || !options.prefix.ends_with('/') {
-            return Err(Error::InvalidKey {
-                key: options.prefix,
-                prefix: "/".to_owned(),
-            });
+            return Err(Error::InvalidKey { key: options.prefix, prefix: "/".to_owned() });
         }
         let (orders, ordered) = mpsc::channel(4);
         let core = Arc::new(Core::connect(options, orders).await?);
@@ -68,15 +63,8 @@ impl Store {
             tokio::spawn(barrier::serve(core.clone(), asks)),
             tokio::spawn(upkeep::run(core.clone())),
         ];
-        let tasks = Arc::new(Tasks {
-            core: core.clone(),
-            running,
-        });
-        Ok(Self {
-            core,
-            barrier,
-            _tasks: tasks,
-        })
+        let tasks = Arc::new(Tasks { core: core.clone(), running });
+        Ok(Self { core, barrier, _tasks: tasks })
     }
 
     /// Composes keys under this store's root prefix.
@@ -97,11 +85,7 @@ impl Store {
     }
 
     /// Everything under `prefix` in key order, and the revision at which that is the truth.
-    pub async fn list(
-        &self,
-        prefix: &str,
-        consistency: Consistency,
-    ) -> Result<(Vec<Entry>, Revision), Error> {
+    pub async fn list(&self, prefix: &str, consistency: Consistency) -> Result<(Vec<Entry>, Revision), Error> {
         let _timer = self.core.metrics.time("list");
         if consistency == Consistency::Linearizable {
             self.barrier.pass(&self.core).await?;
@@ -116,24 +100,14 @@ impl Store {
     }
 
     /// Replaces a value last changed at `expected`; else [`Error::Conflict`] or [`Error::NotFound`].
-    pub async fn update(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Revision,
-    ) -> Result<Entry, Error> {
-        self.put(key, value.clone(), Action::Update(value, expected))
-            .await
+    pub async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Entry, Error> {
+        self.put(key, value.clone(), Action::Update(value, expected)).await
     }
 
     async fn put(&self, key: &str, value: Bytes, action: Action) -> Result<Entry, Error> {
         if value.len() > LARGEST_VALUE {
             let (key, size) = (key.to_owned(), value.len());
-            return Err(Error::TooLarge {
-                key,
-                size,
-                limit: LARGEST_VALUE,
-            });
+            return Err(Error::TooLarge { key, size, limit: LARGEST_VALUE });
         }
         let creates = matches!(action, Action::Create(_));
         let revision = self.write(key, action).await?;
@@ -142,10 +116,7 @@ impl Store {
             return Ok(entry);
         }
         // Overwritten and forgotten already, or the cache is late: the entry as it was at its revision.
-        let created = cache
-            .get(key)
-            .filter(|_| !creates)
-            .map_or(revision, |entry| entry.create_revision);
+        let created = cache.get(key).filter(|_| !creates).map_or(revision, |entry| entry.create_revision);
         Ok(Entry::new(key.into(), value, created, revision))
     }
 
@@ -159,26 +130,16 @@ impl Store {
         self.check(key)?;
         self.refuse_early(key, &action)?;
         let revision = Write::new(&self.core, key, action).run().await?;
-        self.core
-            .metrics
-            .writes
-            .with_label_values(&[self.core.keys.resource(key)])
-            .inc();
+        self.core.metrics.writes.with_label_values(&[self.core.keys.resource(key)]).inc();
         Ok(revision)
     }
 
     fn check(&self, key: &str) -> Result<(), Error> {
         let keys = &self.core.keys;
-        if key.len() > keys.prefix().len()
-            && key.starts_with(keys.prefix())
-            && !keys.is_internal(key)
-        {
+        if key.len() > keys.prefix().len() && key.starts_with(keys.prefix()) && !keys.is_internal(key) {
             return Ok(());
         }
-        Err(Error::InvalidKey {
-            key: key.to_owned(),
-            prefix: keys.prefix().to_owned(),
-        })
+        Err(Error::InvalidKey { key: key.to_owned(), prefix: keys.prefix().to_owned() })
     }
 
     /// A key known to be past `expected` never comes back to it: no need to ask etcd.
@@ -190,12 +151,8 @@ impl Store {
             Action::Update(_, expected) | Action::Delete(expected) => *expected,
         };
         match self.get_stale(key) {
-            Some(current) if current.mod_revision > expected => {
-                Err(Error::Conflict { expected, current })
-            }
-            None if expected == Revision::ZERO => Err(Error::NotFound {
-                key: key.to_owned(),
-            }),
+            Some(current) if current.mod_revision > expected => Err(Error::Conflict { expected, current }),
+            None if expected == Revision::ZERO => Err(Error::NotFound { key: key.to_owned() }),
             _ => Ok(()),
         }
     }

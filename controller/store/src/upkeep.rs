@@ -55,11 +55,7 @@ async fn check_pulse(core: &Core) {
 /// Compares the cache with a full list and has it listed again where they disagree; returns on how many keys.
 pub(crate) async fn compare(core: &Core) -> Result<usize, Error> {
     let waited = core.options.timeout;
-    let (listing, at) = core
-        .link
-        .list(false)
-        .await
-        .map_err(|failure| failure.of("verify", waited))?;
+    let (listing, at) = core.link.list(false).await.map_err(|failure| failure.of("verify", waited))?;
     core.caught_up(at, core.deadline()).await?;
     let differing = core.memory.read().differences(&listing, at);
     if let Some(example) = differing.first() {
@@ -118,30 +114,16 @@ async fn compact_past(core: &Core, ages: &mut Ages) {
 mod tests {
     use super::*;
 
-    const KEEP: Compaction = Compaction {
-        every: Duration::from_secs(1),
-        age: Duration::from_secs(10),
-        revisions: 100,
-    };
+    const KEEP: Compaction = Compaction { every: Duration::from_secs(1), age: Duration::from_secs(10), revisions: 100 };
 
     #[test]
     fn only_what_is_both_old_and_far_behind_is_compacted() {
         let (start, mut ages) = (Instant::now(), Ages::default());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(ages.plan(after(0), Revision::new(500), &KEEP), None);
-        assert_eq!(
-            ages.plan(after(5), Revision::new(900), &KEEP),
-            None,
-            "far behind, but young"
-        );
-        assert_eq!(
-            ages.plan(after(10), Revision::new(550), &KEEP),
-            Some(Revision::new(450))
-        );
-        assert_eq!(
-            ages.plan(after(15), Revision::new(2000), &KEEP),
-            Some(Revision::new(900))
-        );
+        assert_eq!(ages.plan(after(5), Revision::new(900), &KEEP), None, "far behind, but young");
+        assert_eq!(ages.plan(after(10), Revision::new(550), &KEEP), Some(Revision::new(450)));
+        assert_eq!(ages.plan(after(15), Revision::new(2000), &KEEP), Some(Revision::new(900)));
     }
 
     #[test]
@@ -149,9 +131,6 @@ mod tests {
         let (start, mut ages) = (Instant::now(), Ages::default());
         ages.compacted = Revision::new(500);
         ages.plan(start, Revision::new(500), &KEEP);
-        assert_eq!(
-            ages.plan(start + KEEP.age, Revision::new(9000), &KEEP),
-            None
-        );
+        assert_eq!(ages.plan(start + KEEP.age, Revision::new(9000), &KEEP), None);
     }
 }

@@ -85,23 +85,12 @@ impl Watch {
         let watcher = Arc::new(Watcher::new(prefix, from));
         memory
             .change(|cache| cache.subscribe(&watcher))
-            .map_err(|oldest| Error::Compacted {
-                requested: from,
-                oldest,
-            })?;
+            .map_err(|oldest| Error::Compacted { requested: from, oldest })?;
         metrics.watchers.inc();
         let mut progress = tokio::time::interval_at(Instant::now() + progress, progress);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let batch = VecDeque::new();
-        Ok(Self {
-            memory,
-            metrics,
-            watcher,
-            batch,
-            progress,
-            told: from,
-            ended: false,
-        })
+        Ok(Self { memory, metrics, watcher, batch, progress, told: from, ended: false })
     }
 
     fn end(&mut self, last: Option<Lagged>) -> Poll<Option<Result<WatchItem, Lagged>>> {
@@ -150,17 +139,13 @@ impl Stream for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.memory
-            .change(|cache| cache.watchers().remove(&self.watcher));
+        self.memory.change(|cache| cache.watchers().remove(&self.watcher));
         self.metrics.watchers.dec();
     }
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("told", &self.told)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("Watch").field("told", &self.told).field("ended", &self.ended).finish_non_exhaustive()
     }
 }

@@ -69,10 +69,7 @@ impl Watcher {
             return Taken::Lagged;
         }
         let mut batch = Vec::new();
-        for (at, event) in history
-            .from(unseen)
-            .filter(|(_, event)| self.concerns(event))
-        {
+        for (at, event) in history.from(unseen).filter(|(_, event)| self.concerns(event)) {
             if batch.len() == limit {
                 self.unseen.store(at, Ordering::Release);
                 return Taken::Events(batch);
@@ -80,11 +77,7 @@ impl Watcher {
             batch.push(event.clone());
         }
         self.unseen.store(NONE, Ordering::Release);
-        if batch.is_empty() {
-            Taken::Nothing(revision)
-        } else {
-            Taken::Events(batch)
-        }
+        if batch.is_empty() { Taken::Nothing(revision) } else { Taken::Events(batch) }
     }
 
     fn notify(&self, at: Sequence) {
@@ -101,10 +94,7 @@ pub(crate) struct Watchers {
 
 impl Watchers {
     pub(crate) fn add(&mut self, watcher: Arc<Watcher>) {
-        self.by_prefix
-            .entry(watcher.prefix.clone())
-            .or_default()
-            .push(watcher);
+        self.by_prefix.entry(watcher.prefix.clone()).or_default().push(watcher);
     }
 
     pub(crate) fn remove(&mut self, watcher: &Arc<Watcher>) {
@@ -117,10 +107,7 @@ impl Watchers {
     }
 
     pub(crate) fn notify(&self, key: &str, at: Sequence) {
-        let concerned = self
-            .by_prefix
-            .iter()
-            .filter(|(prefix, _)| key.starts_with(&***prefix));
+        let concerned = self.by_prefix.iter().filter(|(prefix, _)| key.starts_with(&***prefix));
         for watcher in concerned.flat_map(|(_, group)| group) {
             watcher.notify(at);
         }

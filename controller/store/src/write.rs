@@ -58,10 +58,7 @@ impl Action {
 
     /// Whether `event` is what this action would have done.
     fn made(&self, event: &Event) -> bool {
-        let before = event
-            .previous
-            .as_ref()
-            .map_or(Revision::ZERO, |entry| entry.mod_revision);
+        let before = event.previous.as_ref().map_or(Revision::ZERO, |entry| entry.mod_revision);
         before == self.expected()
             && match self.value() {
                 Some(value) => event.kind == EventKind::Put && event.entry.value == *value,
@@ -87,12 +84,7 @@ pub(crate) struct Write<'a> {
 
 impl<'a> Write<'a> {
     pub(crate) fn new(core: &'a Core, key: &'a str, action: Action) -> Self {
-        Self {
-            core,
-            key,
-            action,
-            deadline: core.deadline(),
-        }
+        Self { core, key, action, deadline: core.deadline() }
     }
 
     /// Makes the write; returns its revision once the cache has it.
@@ -109,11 +101,7 @@ impl<'a> Write<'a> {
                 Ok(Outcome::FenceMoved(now)) => fence = now,
                 Ok(Outcome::Mismatch(current)) => return Err(self.mismatch(current)),
                 Err(failure) if failure.verdict == Verdict::Unknown => {
-                    tracing::info!(
-                        key = self.key,
-                        ?failure,
-                        "outcome of a write is unknown, finding out"
-                    );
+                    tracing::info!(key = self.key, ?failure, "outcome of a write is unknown, finding out");
                     match self.find_out(start, failure).await? {
                         Ok(revision) => return Ok(self.settle(revision).await),
                         Err(bumped) => fence = bumped,
@@ -127,10 +115,7 @@ impl<'a> Write<'a> {
                 Err(failure) => return Err(self.failed(failure)),
             }
             if Instant::now() >= self.deadline {
-                return Err(self.failed(Failure {
-                    verdict: Verdict::Unsent,
-                    source: None,
-                }));
+                return Err(self.failed(Failure { verdict: Verdict::Unsent, source: None }));
             }
         }
     }
@@ -140,19 +125,14 @@ impl<'a> Write<'a> {
     }
 
     fn txn(&self, fence: Revision) -> Txn {
-        let unmoved = |key: &str, revision: Revision| {
-            Compare::mod_revision(key, CompareOp::Equal, revision.to_etcd())
-        };
+        let unmoved = |key: &str, revision: Revision| Compare::mod_revision(key, CompareOp::Equal, revision.to_etcd());
         let fence_key = self.core.keys.fence();
         let change = match self.action.value() {
             Some(value) => TxnOp::put(self.key, value.as_ref(), None),
             None => TxnOp::delete(self.key, None),
         };
         Txn::new()
-            .when([
-                unmoved(self.key, self.action.expected()),
-                unmoved(&fence_key, fence),
-            ])
+            .when([unmoved(self.key, self.action.expected()), unmoved(&fence_key, fence)])
             .and_then([change])
             .or_else([TxnOp::get(self.key, None), TxnOp::get(fence_key, None)])
     }
@@ -162,21 +142,13 @@ impl<'a> Write<'a> {
             let revision = answer.take_header().map_or(0, |header| header.revision());
             return Outcome::Made(Revision::from_etcd(revision));
         }
-        let mut found = answer
-            .op_responses()
-            .into_iter()
-            .map(|response| match response {
-                TxnOpResponse::Get(mut got) => got.take_kvs().pop().and_then(entry_of),
-                _ => None,
-            });
+        let mut found = answer.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(mut got) => got.take_kvs().pop().and_then(entry_of),
+            _ => None,
+        });
         let current = found.next().flatten();
-        let fence_now = found
-            .next()
-            .flatten()
-            .map_or(Revision::ZERO, |entry| entry.mod_revision);
-        let revision = current
-            .as_ref()
-            .map_or(Revision::ZERO, |entry| entry.mod_revision);
+        let fence_now = found.next().flatten().map_or(Revision::ZERO, |entry| entry.mod_revision);
+        let revision = current.as_ref().map_or(Revision::ZERO, |entry| entry.mod_revision);
         if revision == self.action.expected() && fence_now != fence {
             return Outcome::FenceMoved(fence_now);
         }
@@ -186,22 +158,13 @@ impl<'a> Write<'a> {
     fn mismatch(&self, current: Option<Entry>) -> Error {
         match (current, &self.action) {
             (Some(current), Action::Create(_)) => Error::AlreadyExists { current },
-            (Some(current), _) => Error::Conflict {
-                expected: self.action.expected(),
-                current,
-            },
-            (None, _) => Error::NotFound {
-                key: self.key.to_owned(),
-            },
+            (Some(current), _) => Error::Conflict { expected: self.action.expected(), current },
+            (None, _) => Error::NotFound { key: self.key.to_owned() },
         }
     }
 
     /// Fences off the attempts made so far and looks for their effect: its revision, or else the new fence.
-    async fn find_out(
-        &self,
-        start: Revision,
-        failure: Failure,
-    ) -> Result<Result<Revision, Revision>, Error> {
+    async fn find_out(&self, start: Revision, failure: Failure) -> Result<Result<Revision, Revision>, Error> {
         self.core.metrics.fenced.inc();
         let mut delays = backoff::delays();
         let mut last = failure;
@@ -230,10 +193,7 @@ impl<'a> Write<'a> {
     }
 
     fn indeterminate(&self, last: Option<Failure>) -> Error {
-        Error::Indeterminate {
-            key: self.key.to_owned(),
-            source: last.and_then(|failure| failure.source),
-        }
+        Error::Indeterminate { key: self.key.to_owned(), source: last.and_then(|failure| failure.source) }
     }
 
     /// Puts an acknowledged write into the cache, so that its writer reads it.
@@ -246,11 +206,7 @@ impl<'a> Write<'a> {
         });
         // The write is made: a cache that is late does not unmake it, and linearizable reads wait for it.
         let patience = Instant::now() + Duration::from_secs(2);
-        if let Err(error) = self
-            .core
-            .caught_up(revision, patience.min(self.deadline))
-            .await
-        {
+        if let Err(error) = self.core.caught_up(revision, patience.min(self.deadline)).await {
             tracing::warn!(key = self.key, %error, "the cache is late");
         }
         revision

@@ -1,1 +1,5 @@
-//! testkit
+//! What tests of several crates share. Development only.
+
+mod scratch;
+
+pub use scratch::Scratch;

@@ -8,9 +8,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum EtcdError {
     /// No etcd program was found.
-    #[error(
-        "etcd was not found: apt-get install etcd-server, or pass --etcd-binary or --etcd-endpoints"
-    )]
+    #[error("etcd was not found: apt-get install etcd-server, or pass --etcd-binary or --etcd-endpoints")]
     Missing {
         /// Where it was looked for.
         source: process::Error,
@@ -43,9 +41,7 @@ pub enum EtcdError {
         source: process::Error,
     },
     /// Another program listens where etcd should.
-    #[error(
-        "port {port} on 127.0.0.1 is taken by another program: stop it (`ss -ltnp` names it); etcd is tried again"
-    )]
+    #[error("port {port} on 127.0.0.1 is taken by another program: stop it (`ss -ltnp` names it); etcd is tried again")]
     PortTaken {
         /// One of etcd's ports.
         port: u16,
@@ -97,9 +93,6 @@ impl EtcdError {
     /// Whether starting again may help without anyone changing the settings.
     pub fn retry(&self) -> bool {
         use EtcdError::{Died, DiskFull, PortTaken, Unready};
-        matches!(
-            self,
-            PortTaken { .. } | DiskFull { .. } | Died { .. } | Unready { .. }
-        )
+        matches!(self, PortTaken { .. } | DiskFull { .. } | Died { .. } | Unready { .. })
     }
 }

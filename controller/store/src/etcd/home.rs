@@ -37,10 +37,7 @@ impl Ports {
 
     fn choose() -> io::Result<Ports> {
         let client = free_port(0)?;
-        Ok(Ports {
-            client,
-            peer: free_port(client)?,
-        })
+        Ok(Ports { client, peer: free_port(client)? })
     }
 }
 
@@ -56,18 +53,10 @@ impl Home {
         let dir = absolute(&options.data_dir)?;
         for made in [&dir, &dir.join("member")] {
             let mut builder = DirBuilder::new();
-            builder
-                .recursive(true)
-                .mode(0o700)
-                .create(made)
-                .map_err(failed("create", made))?;
+            builder.recursive(true).mode(0o700).create(made).map_err(failed("create", made))?;
         }
         let lock = take_lock(&dir)?;
-        let home = Home {
-            dir,
-            pki: absolute(&options.pki_dir)?,
-            _lock: lock,
-        };
+        let home = Home { dir, pki: absolute(&options.pki_dir)?, _lock: lock };
         home.issue_certificates()?;
         Ok(home)
     }
@@ -76,15 +65,9 @@ impl Home {
     fn issue_certificates(&self) -> Result<(), EtcdError> {
         let authority = Authority::load_or_create(&self.pki, "clusterctl etcd authority")?;
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let server = Subject {
-            common_name: "etcd".to_owned(),
-            organizations: Vec::new(),
-        };
+        let server = Subject { common_name: "etcd".to_owned(), organizations: Vec::new() };
         authority.load_or_issue(&self.pki, "server", &server, &Usage::Both { names })?;
-        let client = Subject {
-            common_name: "store".to_owned(),
-            organizations: Vec::new(),
-        };
+        let client = Subject { common_name: "store".to_owned(), organizations: Vec::new() };
         authority.load_or_issue(&self.pki, "client", &client, &Usage::Client)?;
         Ok(())
     }
@@ -138,8 +121,7 @@ impl Home {
         }
         let path = self.ports_file();
         let ports = Ports::choose().map_err(failed("choose ports for", &path))?;
-        let text = serde_json::to_vec(&ports)
-            .map_err(|error| failed("write", &path)(io::Error::other(error)))?;
+        let text = serde_json::to_vec(&ports).map_err(|error| failed("write", &path)(io::Error::other(error)))?;
         process::write_atomic(&path, text, 0o600).map_err(failed("write", &path))?;
         Ok(ports)
     }
@@ -153,27 +135,16 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EtcdError::DiskFull { path },
-        _ => EtcdError::File {
-            action,
-            path,
-            source,
-        },
+        _ => EtcdError::File { action, path, source },
     }
 }
 
 fn take_lock(dir: &Path) -> Result<File, EtcdError> {
     let path = dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed("write", &path))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("write", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(EtcdError::Locked {
-            path: dir.to_owned(),
-        }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(EtcdError::Locked { path: dir.to_owned() }),
         Err(errno) => Err(failed("lock", &path)(errno.into())),
     }
 }
@@ -208,12 +179,7 @@ mod tests {
     use super::*;
 
     fn options(dir: &Path) -> EtcdOptions {
-        EtcdOptions {
-            binary: None,
-            data_dir: dir.join("etcd"),
-            pki_dir: dir.join("pki"),
-            log: dir.join("etcd.log"),
-        }
+        EtcdOptions { binary: None, data_dir: dir.join("etcd"), pki_dir: dir.join("pki"), log: dir.join("etcd.log") }
     }
 
     #[test]
@@ -231,10 +197,7 @@ mod tests {
     fn one_directory_has_one_supervisor() {
         let dir = tempfile::tempdir().unwrap();
         let first = Home::open(&options(dir.path())).unwrap();
-        assert!(matches!(
-            Home::open(&options(dir.path())),
-            Err(EtcdError::Locked { .. })
-        ));
+        assert!(matches!(Home::open(&options(dir.path())), Err(EtcdError::Locked { .. })));
         drop(first);
         Home::open(&options(dir.path())).unwrap();
     }

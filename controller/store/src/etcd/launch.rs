@@ -48,9 +48,7 @@ impl Launch {
         spawn.tag.clone_from(&tag);
         let failed = |action| move |source| EtcdError::Process { action, source };
         let id = spawn.start().map_err(failed("start"))?;
-        Record::new(id, self.binary.display().to_string(), tag)
-            .save(&self.home.record())
-            .map_err(failed("record"))?;
+        Record::new(id, self.binary.display().to_string(), tag).save(&self.home.record()).map_err(failed("record"))?;
         Ok(id)
     }
 
@@ -66,19 +64,14 @@ impl Launch {
             }
             sleep(ASK_AGAIN).await;
         }
-        Err(EtcdError::Unready {
-            log: self.log.clone(),
-            waited: READY,
-        })
+        Err(EtcdError::Unready { log: self.log.clone(), waited: READY })
     }
 
     /// The process our record or its environment names, when it still runs.
     pub(super) fn running(&self) -> Option<ProcessId> {
         // An unreadable record is no record.
         let recorded = Record::load(&self.home.record()).ok().flatten();
-        recorded
-            .and_then(|record| record.running())
-            .or_else(|| find_tagged(&self.home.tag()))
+        recorded.and_then(|record| record.running()).or_else(|| find_tagged(&self.home.tag()))
     }
 
     fn turn_log(&self) {
@@ -92,9 +85,7 @@ impl Launch {
         let tail = tail(&self.log, logged).unwrap_or_default();
         if tail.contains("address already in use") {
             let peer = tail.contains(&format!(":{}: bind", ports.peer));
-            return EtcdError::PortTaken {
-                port: if peer { ports.peer } else { ports.client },
-            };
+            return EtcdError::PortTaken { port: if peer { ports.peer } else { ports.client } };
         }
         let path = self.home.path().to_owned();
         if tail.contains("no space left on device") {
@@ -102,21 +93,10 @@ impl Launch {
         }
         if tail.contains("permission denied") {
             let source = std::io::ErrorKind::PermissionDenied.into();
-            return EtcdError::File {
-                action: "write",
-                path,
-                source,
-            };
+            return EtcdError::File { action: "write", path, source };
         }
-        let last = tail
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("nothing");
-        EtcdError::Died {
-            log: self.log.clone(),
-            tail: last.to_owned(),
-        }
+        let last = tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+        EtcdError::Died { log: self.log.clone(), tail: last.to_owned() }
     }
 }
 
@@ -136,9 +116,7 @@ fn find_tagged(tag: &str) -> Option<ProcessId> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let environment = fs::read(entry.path().join("environ")).ok()?;
-        let tagged = environment
-            .split(|byte| *byte == 0)
-            .any(|pair| pair == wanted.as_bytes());
+        let tagged = environment.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes());
         if tagged { ProcessId::of(pid) } else { None }
     })
 }
@@ -150,10 +128,7 @@ pub(super) fn client_url(ports: Ports) -> String {
 /// The command line. Compaction is ours (`upkeep`), so etcd's own stays off.
 fn arguments(home: &Home, ports: Ports) -> Vec<String> {
     const NAME: &str = "clusterctl";
-    let (client, peer) = (
-        client_url(ports),
-        format!("https://127.0.0.1:{}", ports.peer),
-    );
+    let (client, peer) = (client_url(ports), format!("https://127.0.0.1:{}", ports.peer));
     let files = home.server_files();
     let mut arguments = vec![
         format!("--name={NAME}"),

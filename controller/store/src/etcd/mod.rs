@@ -59,14 +59,9 @@ pub struct Etcd {
 impl Etcd {
     /// Adopts the etcd of this directory, or starts one; returns once it answers.
     pub async fn start(options: EtcdOptions) -> Result<Etcd, EtcdError> {
-        let binary = match &options.binary {
-            Some(binary) => binary.clone(),
-            None => process::find_program("etcd", "CLUSTERCTL_ETCD")
-                .map_err(|source| EtcdError::Missing { source })?,
-        };
+        let binary = program(&options)?;
         let home = Home::open(&options)?;
-        let log =
-            std::path::absolute(&options.log).map_err(home::failed("resolve", &options.log))?;
+        let log = std::path::absolute(&options.log).map_err(home::failed("resolve", &options.log))?;
         let launch = Arc::new(Launch { binary, log, home });
         let metrics = Metrics::shared().map_err(crate::Error::from)?;
         let (id, ports, adopted) = match adopt(&launch).await? {
@@ -76,19 +71,9 @@ impl Etcd {
                 (id, ports, false)
             }
         };
-        tracing::info!(
-            pid = id.pid,
-            adopted,
-            endpoint = client_url(ports),
-            "etcd runs"
-        );
+        tracing::info!(pid = id.pid, adopted, endpoint = client_url(ports), "etcd runs");
         let supervisor = tokio::spawn(supervise(launch.clone(), ports, id, metrics));
-        Ok(Etcd {
-            launch,
-            ports,
-            adopted,
-            supervisor: Mutex::new(Some(supervisor)),
-        })
+        Ok(Etcd { launch, ports, adopted, supervisor: Mutex::new(Some(supervisor)) })
     }
 
     /// The client URLs.
@@ -103,10 +88,7 @@ impl Etcd {
 
     /// Options for the one [`crate::Store`] of this etcd: our lock on its directory makes it the sole writer.
     pub fn store_options(&self) -> StoreOptions {
-        StoreOptions {
-            sole_writer: true,
-            ..StoreOptions::new(self.endpoints(), Some(self.tls()))
-        }
+        StoreOptions { sole_writer: true, ..StoreOptions::new(self.endpoints(), Some(self.tls())) }
     }
 
     /// Whether it was found running.
@@ -133,10 +115,7 @@ impl Etcd {
     }
 
     fn take_supervisor(&self) -> Option<JoinHandle<()>> {
-        self.supervisor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -148,13 +127,19 @@ impl Drop for Etcd {
     }
 }
 
+fn program(options: &EtcdOptions) -> Result<PathBuf, EtcdError> {
+    let found = match &options.binary {
+        Some(path) if path.is_file() => Ok(path.clone()),
+        Some(path) => {
+            Err(process::Error::OverrideNotExecutable { variable: "--etcd-binary".to_owned(), path: path.clone() })
+        }
+        None => process::find_program("etcd", "CLUSTERCTL_ETCD"),
+    };
+    found.map_err(|source| EtcdError::Missing { source })
+}
+
 async fn end(id: ProcessId) -> Result<(), EtcdError> {
-    id.terminate(GRACE)
-        .await
-        .map_err(|source| EtcdError::Process {
-            action: "end",
-            source,
-        })
+    id.terminate(GRACE).await.map_err(|source| EtcdError::Process { action: "end", source })
 }
 
 /// A process that runs and answers where it was recorded; one that does not answer is ended.
@@ -171,10 +156,7 @@ async fn adopt(launch: &Launch) -> Result<Option<(ProcessId, Ports)>, EtcdError>
             return Ok(Some((id, ports)));
         }
     }
-    tracing::warn!(
-        pid = id.pid,
-        "the etcd found running does not answer, replacing it"
-    );
+    tracing::warn!(pid = id.pid, "the etcd found running does not answer, replacing it");
     end(id).await?;
     Ok(None)
 }

@@ -1,0 +1,11 @@
+//! The store against real etcd: one per test, on loopback, gone with the test.
+//!
+//! etcd is found as the product finds it: `CLUSTERCTL_ETCD`, `PATH`, `CLUSTERCTL_TOOLS`.
+
+mod cas;
+mod child;
+mod disruption;
+mod lab;
+mod reads;
+mod watches;
+mod wire;
