@@ -2,5 +2,40 @@
 //!
 //! No PhotonCloud kind is known here: a kind is a CRD document and nothing else, so users' own CRDs are served exactly
 //! as ours are. `schema` holds what can be decided from documents alone (no I/O, no tokio); the rest serves it.
+//!
+//! ```text
+//!  TLS (serve) ─┐ Identity                       ┌ write/  prune → default → validate → CAS
+//!               ├──────► Router ► request/ ► dispatch
+//!  client() ────┘                                └ read/   get, list, watch: bytes of the cache
+//!                                        tasks/  namespaces, garbage, CRDs' instances, old events
+//! ```
+//!
+//! Whoever mounts the router says who is calling by the request extension [`Identity`]; without it every object is
+//! refused with 401.
 
+mod answer;
+mod client;
+mod connect;
+mod dispatch;
+mod documents;
+mod error;
+mod identity;
+mod metrics;
+mod object;
+mod read;
+mod registry;
+mod request;
+mod reviews;
 pub mod schema;
+mod serve;
+mod server;
+mod special;
+mod storage;
+mod tasks;
+mod text;
+mod write;
+
+pub use connect::{ConnectService, ConnectTarget};
+pub use error::Error;
+pub use identity::Identity;
+pub use server::{ApiServer, Options};

@@ -1,0 +1,168 @@
+//! Writing answers: objects, lists, tables and metadata, as JSON or YAML, packed when large.
+
+use std::io::Write;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::dispatch::Call;
+use crate::error::Error;
+use crate::object::{View, meta};
+use crate::read::Page;
+use crate::registry::Resource;
+use crate::request::accept::{Accept, Encoding, Form};
+use crate::request::query::Query;
+use crate::schema::table::{self, Include};
+
+/// Answers at least this long are packed for clients that unpack; the official server's threshold.
+const PACK_FROM: usize = 128 * 1024;
+
+/// An answer with one object.
+pub(crate) fn object(call: &Call, code: u16, view: &View, warnings: &[String]) -> Result<Response, Error> {
+    let bytes = match call.accept.form {
+        Form::Object => view.raw(),
+        Form::Partial(version) => to_bytes(&partial(view.value(), version)),
+        Form::Table(version) => {
+            let metadata = json!({"resourceVersion": meta(view.value(), "resourceVersion")});
+            let options = table_options(version, include(&call.query)?, true);
+            to_bytes(&table(&call.resource, std::slice::from_ref(view), metadata, options))
+        }
+    };
+    let mut response = json_bytes(code, bytes, call.accept)?;
+    for warning in warnings {
+        if let Ok(value) = HeaderValue::from_str(&warning_header(warning)) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+/// An answer with a page of a collection.
+pub(crate) fn list(call: &Call, page: &Page) -> Result<Response, Error> {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(token) = &page.continue_token {
+        metadata["continue"] = json!(token);
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    let resource = &call.resource;
+    let bytes = match call.accept.form {
+        Form::Object => {
+            let items = page.items.iter().map(View::raw);
+            write_list(&resource.definition.list_kind, &resource.api_version(), &metadata, items)
+        }
+        Form::Partial(version) => {
+            let items = page.items.iter().map(|view| to_bytes(&partial(view.value(), version)));
+            write_list("PartialObjectMetadataList", version, &metadata, items)
+        }
+        Form::Table(version) => {
+            let options = table_options(version, include(&call.query)?, true);
+            to_bytes(&table(resource, &page.items, metadata, options))
+        }
+    };
+    json_bytes(200, bytes, call.accept)
+}
+
+fn write_list(kind: &str, api_version: &str, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
+    let items: Vec<Bytes> = items.collect();
+    let size: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    let head = format!(
+        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+        Value::from(kind),
+        Value::from(api_version)
+    );
+    out.extend_from_slice(head.as_bytes());
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}");
+    Bytes::from(out)
+}
+
+/// A plain JSON document.
+pub(crate) fn document(code: u16, value: &Value, accept: Accept) -> Result<Response, Error> {
+    json_bytes(code, to_bytes(value), accept)
+}
+
+/// JSON bytes in the encoding the client wants.
+pub(crate) fn json_bytes(code: u16, bytes: Bytes, accept: Accept) -> Result<Response, Error> {
+    let (bytes, media) = match accept.encoding {
+        Encoding::Json => (bytes, "application/json"),
+        Encoding::Yaml => (yaml(&bytes)?, "application/yaml"),
+    };
+    Ok(bytes_of(code, bytes, media, accept.gzip))
+}
+
+/// Bytes of any media type, packed when that pays.
+pub(crate) fn bytes_of(code: u16, bytes: Bytes, media: &'static str, gzip: bool) -> Response {
+    let packed = (gzip && bytes.len() >= PACK_FROM).then(|| pack(&bytes)).flatten();
+    let is_packed = packed.is_some();
+    let mut response = Response::new(Body::from(packed.unwrap_or(bytes)));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if is_packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+fn pack(bytes: &Bytes) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}
+
+fn yaml(bytes: &Bytes) -> Result<Bytes, Error> {
+    let broken = |error: &dyn std::fmt::Display| Error::Internal(format!("yaml: {error}"));
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
+    serde_saphyr::to_string(&value).map(Bytes::from).map_err(|error| broken(&error))
+}
+
+fn to_bytes(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}
+
+/// `PartialObjectMetadata` of an object.
+pub(crate) fn partial(value: &Value, version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": value["metadata"]})
+}
+
+/// What a table's rows carry, as the query asks.
+pub(crate) fn include(query: &Query) -> Result<Include, Error> {
+    match query.include_object.as_deref() {
+        None | Some("Metadata") => Ok(Include::Metadata),
+        Some("None") => Ok(Include::None),
+        Some("Object") => Ok(Include::Object),
+        Some(other) => Err(Error::BadRequest(format!("unrecognized includeObject value: {other:?}"))),
+    }
+}
+
+/// Rendering options for now.
+pub(crate) fn table_options(api_version: &str, include: Include, headers: bool) -> table::Options<'_> {
+    table::Options { api_version, include, headers, now: jiff::Timestamp::now() }
+}
+
+/// A table of objects.
+pub(crate) fn table(resource: &Resource, views: &[View], metadata: Value, options: table::Options<'_>) -> Value {
+    let values = views.iter().map(View::value);
+    table::render(&resource.definition, resource.version(), values, metadata, options)
+}
+
+/// A `Warning` header's value; control characters cannot travel in it.
+fn warning_header(text: &str) -> String {
+    let clean: String = text.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).take(256).collect();
+    format!("299 - {}", Value::from(clean))
+}

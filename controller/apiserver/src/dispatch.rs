@@ -1,0 +1,235 @@
+//! From a request to the code that answers it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, Request};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::registry::Resource;
+use crate::request::accept::Accept;
+use crate::request::path::{self, Route, Target, Verb};
+use crate::request::query::Query;
+use crate::request::body;
+use crate::server::{ApiServer, Server};
+use crate::write::DeleteOptions;
+use crate::{answer, connect, documents, reviews};
+
+/// A request that is not a watch must be answered within this time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Set by the code that serves a listener: turns true when its watches shall end.
+#[derive(Debug, Clone)]
+pub(crate) struct Closing(pub(crate) watch::Receiver<bool>);
+
+/// A request about objects, understood.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The addressed kind and version.
+    pub resource: Resource,
+    /// The namespace in the path.
+    pub namespace: Option<String>,
+    /// The object's name; empty for a collection.
+    pub name: String,
+    /// The part of the object that is meant.
+    pub subresource: Option<String>,
+    /// The query.
+    pub query: Query,
+    /// The wished answer.
+    pub accept: Accept,
+    /// Who asks.
+    pub identity: Identity,
+    /// When watches shall end.
+    pub closing: watch::Receiver<bool>,
+}
+
+impl ApiServer {
+    /// The whole API as an axum router; see [`Identity`] for who is calling.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(documents::healthy))
+            .route("/livez", get(documents::healthy))
+            .route("/readyz", get(documents::ready))
+            .route("/version", get(documents::version))
+            .route("/metrics", get(documents::metrics))
+            .fallback(entry)
+            .with_state(self.server.clone())
+    }
+}
+
+async fn entry(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    let started = Instant::now();
+    let mut label = Label::default();
+    let response = match route(&server, request, &mut label).await {
+        Ok(response) => response,
+        Err(error) => {
+            if error.code() >= 500 {
+                tracing::warn!(verb = label.verb, resource = label.resource, %error, "request failed");
+            }
+            error.into_response()
+        }
+    };
+    server.metrics.answered(label.verb, &label.resource, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// How a request is counted.
+#[derive(Default)]
+struct Label {
+    verb: &'static str,
+    resource: String,
+}
+
+async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) -> Result<Response, Error> {
+    let identity = request.extensions().get::<Identity>().cloned().ok_or(Error::Unauthorized)?;
+    let route = path::parse(request.uri().path()).ok_or(Error::NoRoute)?;
+    match route {
+        Route::Resource(target) => match reviews::recognise(&target) {
+            Some(review) => reviews::answer(review, &identity, request).await,
+            None => objects(server, target, identity, request, label).await,
+        },
+        document => documents::answer(server, &document, &request),
+    }
+}
+
+async fn objects(
+    server: &Arc<Server>,
+    target: Target,
+    identity: Identity,
+    request: Request<Body>,
+    label: &mut Label,
+) -> Result<Response, Error> {
+    let query = Query::parse(request.uri().query())?;
+    let resource = server.registry.catalog().resource(&target.group, &target.version, &target.resource)?;
+    label.resource.clone_from(&resource.definition.plural);
+    let named = target.name.is_some();
+    if let Some(service) = connected(server, &resource, &target) {
+        label.verb = "connect";
+        let place = (target.namespace.as_deref(), target.name.as_deref().unwrap_or(""));
+        return connect::relay(server, &resource, place, service, request).await;
+    }
+    let watching = query.watch || target.legacy_watch;
+    let verb = Verb::of(request.method(), named, watching).ok_or(Error::MethodNotAllowed)?;
+    label.verb = verb.word();
+    check_door(&resource, &target, verb)?;
+    let closing = request.extensions().get::<Closing>().map(|c| c.0.clone());
+    let call = Call {
+        resource,
+        namespace: target.namespace,
+        name: target.name.unwrap_or_default(),
+        subresource: target.subresource,
+        query,
+        accept: Accept::negotiate(request.headers())?,
+        identity,
+        closing: closing.unwrap_or_else(|| server.closing.subscribe()),
+    };
+    if verb == Verb::Watch {
+        return server.watch(call).await;
+    }
+    tokio::time::timeout(REQUEST_TIMEOUT, perform(server, verb, call, request))
+        .await
+        .unwrap_or_else(|_| Err(Error::Timeout("request did not complete within the allotted timeout".to_owned())))
+}
+
+/// Who answers the addressed subresource, when it is a connect one.
+fn connected(server: &Server, resource: &Resource, target: &Target) -> Option<connect::ConnectService> {
+    let subresource = target.subresource.as_deref()?;
+    server.connects.find(&resource.definition.group, &resource.definition.plural, subresource)
+}
+
+/// Whether the path's shape fits the kind: scope, subresource and verb.
+fn check_door(resource: &Resource, target: &Target, verb: Verb) -> Result<(), Error> {
+    let definition = &resource.definition;
+    if !definition.namespaced && target.namespace.is_some() {
+        return Err(Error::NoRoute);
+    }
+    let needs_namespace = target.name.is_some() && verb != Verb::Watch || verb == Verb::Create;
+    if definition.namespaced && target.namespace.is_none() && needs_namespace {
+        return Err(Error::NoRoute);
+    }
+    if definition.namespaced && target.namespace.is_none() && verb == Verb::DeleteCollection {
+        return Err(Error::MethodNotAllowed);
+    }
+    match target.subresource.as_deref() {
+        None => Ok(()),
+        Some("status") if resource.version().status_subresource => match verb {
+            Verb::Get | Verb::Update | Verb::Patch => Ok(()),
+            _ => Err(Error::MethodNotAllowed),
+        },
+        Some("finalize") if resource.is("", "namespaces") => match verb {
+            Verb::Update => Ok(()),
+            _ => Err(Error::MethodNotAllowed),
+        },
+        Some(_) => Err(Error::NoRoute),
+    }
+}
+
+async fn perform(server: &Arc<Server>, verb: Verb, call: Call, request: Request<Body>) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let headers: &HeaderMap = &parts.headers;
+    match verb {
+        Verb::Get => {
+            let view = server.get(&call).await?;
+            answer::object(&call, 200, &view, &[])
+        }
+        Verb::List => {
+            let page = server.list(&call).await?;
+            answer::list(&call, &page)
+        }
+        Verb::Create => {
+            let document = body::decode(headers, &body::read(body).await?)?;
+            let written = server.create(&call, document).await?;
+            answer::object(&call, written.code, &written.view, &written.warnings)
+        }
+        Verb::Update => {
+            let document = body::decode(headers, &body::read(body).await?)?;
+            let written = server.update(&call, document).await?;
+            answer::object(&call, written.code, &written.view, &written.warnings)
+        }
+        Verb::Patch => {
+            let bytes = body::read(body).await?;
+            let written = server.patch(&call, headers, &bytes).await?;
+            answer::object(&call, written.code, &written.view, &written.warnings)
+        }
+        Verb::Delete => {
+            let options = DeleteOptions::read(&call.query, headers, &body::read(body).await?)?;
+            delete(server, &call, &options).await
+        }
+        Verb::DeleteCollection => {
+            let options = DeleteOptions::read(&call.query, headers, &body::read(body).await?)?;
+            let (items, revision) = server.delete_collection(&call, &options).await?;
+            let page = crate::read::Page { items, revision, continue_token: None, remaining: None };
+            answer::list(&call, &page)
+        }
+        // Answered before, as its life has no limit of time.
+        Verb::Watch => Err(Error::MethodNotAllowed),
+    }
+}
+
+/// A removed object is answered with a Status, a marked one with itself.
+async fn delete(server: &Arc<Server>, call: &Call, options: &DeleteOptions) -> Result<Response, Error> {
+    let place = (call.namespace.as_deref(), call.name.as_str());
+    let done = server.delete(&call.resource, place, options).await?;
+    if !done.removed {
+        return answer::object(call, 200, &done.view, &[]);
+    }
+    let definition = &call.resource.definition;
+    let mut details = json!({
+        "name": call.name, "kind": definition.plural, "uid": crate::object::meta(done.view.value(), "uid"),
+    });
+    if !definition.group.is_empty() {
+        details["group"] = json!(definition.group);
+    }
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    });
+    answer::document(200, &status, call.accept)
+}

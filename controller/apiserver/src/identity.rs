@@ -1,0 +1,33 @@
+//! Who is calling.
+//!
+//! The caller is a request extension set by the code that mounts the router (the TLS acceptor, or `client()`), never
+//! a header: nothing a client can write decides who it is.
+
+use std::sync::Arc;
+
+/// A proven caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// User name: the certificate's common name, or what the in-process mount was given.
+    pub user: Arc<str>,
+    /// Groups: the certificate's organizations.
+    pub groups: Arc<[String]>,
+}
+
+impl Identity {
+    /// An identity from its parts. Every proven caller is in `system:authenticated` too.
+    #[must_use]
+    pub fn new(user: &str, groups: &[&str]) -> Self {
+        Self::from_owned(user, groups.iter().map(|g| (*g).to_owned()).collect())
+    }
+
+    /// An identity from a verified certificate's subject.
+    #[must_use]
+    pub fn from_owned(user: &str, mut groups: Vec<String>) -> Self {
+        let all = "system:authenticated";
+        if !groups.iter().any(|g| g == all) {
+            groups.push(all.to_owned());
+        }
+        Self { user: user.into(), groups: groups.into() }
+    }
+}

@@ -1,0 +1,34 @@
+//! Reading objects: one, many, and what changes.
+
+mod list;
+mod snapshots;
+mod stream;
+mod watch;
+
+pub(crate) use list::{Page, Selection};
+pub(crate) use snapshots::Snapshots;
+
+use std::sync::Arc;
+
+use crate::dispatch::Call;
+use crate::error::Error;
+use crate::object::{Object, View};
+use crate::server::Server;
+use crate::storage;
+
+impl Server {
+    /// One object. `resourceVersion=0` reads the cache as it is; anything else sees every write before it.
+    pub(crate) async fn get(&self, call: &Call) -> Result<View, Error> {
+        let key = storage::key(&self.store, &call.resource.definition, call.namespace.as_deref(), &call.name);
+        let entry = match call.query.revision {
+            Some(0) => self.store.get_stale(&key),
+            _ => None,
+        };
+        let entry = match entry {
+            Some(entry) => entry,
+            None => self.store.get(&key).await?.ok_or_else(|| Error::NotFound(call.resource.subject(&call.name)))?,
+        };
+        let object: Arc<Object> = Object::of(&entry)?;
+        Ok(call.resource.view(&object))
+    }
+}

@@ -1,0 +1,125 @@
+//! From store events to the lines of one watch.
+//!
+//! Pure: what a watcher is told about a change depends on whether the object was in its selection before and is now.
+//!
+//! | before | now | told |
+//! |---|---|---|
+//! | – | in | ADDED |
+//! | in | in | MODIFIED |
+//! | in | out or gone | DELETED |
+//! | out | out | nothing |
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use store::{Event, EventKind, Revision};
+
+use super::Selection;
+use crate::answer;
+use crate::error::Error;
+use crate::object::{Object, View};
+use crate::registry::Resource;
+use crate::request::accept::{Accept, Form};
+use crate::schema::table::Include;
+
+/// Writes the lines of one watch.
+pub(super) struct Lines {
+    pub(super) resource: Resource,
+    pub(super) selection: Selection,
+    pub(super) accept: Accept,
+    pub(super) include: Include,
+    headers_sent: bool,
+}
+
+impl Lines {
+    pub(super) fn new(resource: Resource, selection: Selection, accept: Accept, include: Include) -> Self {
+        Self { resource, selection, accept, include, headers_sent: false }
+    }
+
+    /// The line of a change, if the watcher is to hear of it.
+    pub(super) fn event(&mut self, event: &Event) -> Result<Option<Bytes>, Error> {
+        let before = match &event.previous {
+            Some(previous) => self.selection.matches(&Object::of(previous)?),
+            None => false,
+        };
+        if event.kind == EventKind::Delete {
+            if !before {
+                return Ok(None);
+            }
+            let object = Object::of_deletion(event)?;
+            return Ok(Some(self.line("DELETED", &self.resource.view(&object))));
+        }
+        let object = Object::of(&event.entry)?;
+        let line = match (before, self.selection.matches(&object)) {
+            (false, false) => return Ok(None),
+            (false, true) => self.line("ADDED", &self.resource.view(&object)),
+            (true, true) => self.line("MODIFIED", &self.resource.view(&object)),
+            (true, false) => {
+                let last = event.previous.as_ref().map(|p| p.value.clone()).unwrap_or_default();
+                let value: Value = serde_json::from_slice(&last).unwrap_or_default();
+                let object = std::sync::Arc::new(Object::new(value, event.revision()));
+                self.line("DELETED", &self.resource.view(&object))
+            }
+        };
+        Ok(Some(line))
+    }
+
+    /// The line of an object the watch begins with.
+    pub(super) fn initial(&mut self, object: &std::sync::Arc<Object>) -> Option<Bytes> {
+        self.selection.matches(object).then(|| self.line("ADDED", &self.resource.view(object)))
+    }
+
+    fn line(&mut self, kind: &str, view: &View) -> Bytes {
+        match self.accept.form {
+            Form::Object => wrap(kind, &view.raw()),
+            Form::Partial(version) => wrap(kind, answer::partial(view.value(), version).to_string().as_bytes()),
+            Form::Table(version) => {
+                let headers = !std::mem::replace(&mut self.headers_sent, true);
+                let metadata = json!({"resourceVersion": crate::object::meta(view.value(), "resourceVersion")});
+                let options = answer::table_options(version, self.include, headers);
+                let table = answer::table(&self.resource, std::slice::from_ref(view), metadata, options);
+                wrap(kind, table.to_string().as_bytes())
+            }
+        }
+    }
+
+    /// A bookmark: everything up to `revision` has been told.
+    pub(super) fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = json!({
+            "kind": self.resource.definition.kind,
+            "apiVersion": self.resource.api_version(),
+            "metadata": metadata,
+        });
+        let document = match self.accept.form {
+            Form::Object => object,
+            Form::Partial(version) => answer::partial(&object, version),
+            Form::Table(version) => {
+                let row = json!({"cells": [], "object": answer::partial(&object, version)});
+                json!({
+                    "kind": "Table", "apiVersion": version,
+                    "metadata": {"resourceVersion": revision.to_string()},
+                    "columnDefinitions": null, "rows": [row],
+                })
+            }
+        };
+        wrap("BOOKMARK", document.to_string().as_bytes())
+    }
+}
+
+/// The last line of a watch that failed.
+pub(super) fn failure(error: &Error) -> Bytes {
+    wrap("ERROR", error.status().to_string().as_bytes())
+}
+
+fn wrap(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + kind.len() + 24);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    Bytes::from(line)
+}

@@ -1,0 +1,6 @@
+//! What a request says, before anything is done about it: path, query, accepted forms, body.
+
+pub mod accept;
+pub mod body;
+pub mod path;
+pub mod query;

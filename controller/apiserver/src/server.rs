@@ -1,0 +1,139 @@
+//! The server as its callers hold it: construction, mounting, and the life of its background tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use store::{Revision, Store};
+use tokio::task::AbortHandle;
+
+use crate::connect::Connects;
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::read::Snapshots;
+use crate::registry::{CRD_GROUP, CRD_PLURAL, Live, Registry, Resource};
+use crate::tasks;
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Namespaces that exist from the start and cannot be deleted.
+    pub namespaces: Vec<String>,
+    /// The version shown by `/version`, in front of the build's own.
+    pub git_version: String,
+    /// How long Events are kept.
+    pub event_ttl: Duration,
+    /// How often the garbage collector looks at everything, besides following changes.
+    pub garbage_scan: Duration,
+    /// A watch that asks for no timeout ends after this time.
+    pub watch_timeout: Duration,
+    /// A watch that asks for bookmarks gets one at least this often when something newer happened.
+    pub bookmark_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            namespaces: vec!["default".to_owned(), "photon-system".to_owned()],
+            git_version: format!("v1.34.0+photoncloud-{}", env!("CARGO_PKG_VERSION")),
+            event_ttl: Duration::from_secs(3600),
+            garbage_scan: Duration::from_secs(300),
+            watch_timeout: Duration::from_secs(1800),
+            bookmark_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What all requests share.
+pub(crate) struct Server {
+    pub(crate) store: Store,
+    pub(crate) options: Options,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) metrics: Metrics,
+    pub(crate) connects: Connects,
+    /// Turns true when watches shall end because the process is about to.
+    pub(crate) closing: tokio::sync::watch::Sender<bool>,
+}
+
+/// The API server; clones are handles to one server, whose tasks end with the last handle.
+#[derive(Clone)]
+pub struct ApiServer {
+    pub(crate) server: Arc<Server>,
+    _tasks: Arc<Tasks>,
+}
+
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl ApiServer {
+    /// Reads the stored CRDs, makes the first namespaces and starts the background tasks.
+    pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
+        let registry = Arc::new(Registry::default());
+        let mut live = Live::new(store.clone(), registry.clone());
+        let revision = live.rebuild().await?;
+        let server = Arc::new(Server {
+            store,
+            options,
+            registry,
+            snapshots: Snapshots::default(),
+            metrics: Metrics::register()?,
+            connects: Connects::default(),
+            closing: tokio::sync::watch::Sender::new(false),
+        });
+        server.ensure_namespaces().await?;
+        let tasks = vec![
+            tokio::spawn(live.run(revision)).abort_handle(),
+            tokio::spawn(tasks::namespaces::run(server.clone())).abort_handle(),
+            tokio::spawn(tasks::instances::run(server.clone())).abort_handle(),
+            tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
+            tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
+        ];
+        Ok(Self { server, _tasks: Arc::new(Tasks(tasks)) })
+    }
+
+    /// Creates or updates CRDs and returns once they are served.
+    pub async fn ensure_crds(&self, crds: &[Value]) -> Result<(), Error> {
+        let resource = self.server.builtin(CRD_GROUP, CRD_PLURAL)?;
+        let mut newest = Revision::ZERO;
+        for crd in crds {
+            newest = newest.max(self.server.ensure(&resource, crd).await?);
+        }
+        self.server.registry.reached(newest).await;
+        Ok(())
+    }
+
+    /// Ends all watches, so that connections can be closed; requests are still answered.
+    pub fn close_watches(&self) {
+        self.server.closing.send_replace(true);
+    }
+}
+
+impl Server {
+    /// The kind of CustomResourceDefinitions, or of another built-in.
+    pub(crate) fn builtin(&self, group: &str, plural: &str) -> Result<Resource, Error> {
+        let catalog = self.registry.catalog();
+        let definition = catalog
+            .definition(group, plural)
+            .ok_or_else(|| Error::Internal(format!("the built-in kind {plural:?} is missing")))?;
+        Ok(Resource::stored(definition))
+    }
+
+    async fn ensure_namespaces(&self) -> Result<(), Error> {
+        let resource = self.builtin("", "namespaces")?;
+        for name in &self.options.namespaces {
+            let namespace = serde_json::json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}
+            });
+            self.ensure(&resource, &namespace).await?;
+        }
+        Ok(())
+    }
+}

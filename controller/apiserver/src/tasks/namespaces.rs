@@ -1,0 +1,126 @@
+//! Deleting a namespace deletes its content first.
+//!
+//! ```text
+//! Active ─ DELETE ─► Terminating (spec.finalizers: kubernetes) ─ content gone ─► finalizer off ─► gone
+//!                       └ nothing new can be made in it
+//! ```
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use store::{Entry, Event, EventKind};
+
+use super::{Follower, follow};
+use crate::error::Error;
+use crate::object::{Object, finalizers, is_deleting, meta};
+use crate::registry::Resource;
+use crate::server::Server;
+use crate::storage;
+use crate::write::Change;
+
+/// Looks again at namespaces that do not empty, in case a wake-up was missed.
+const AGAIN: Duration = Duration::from_secs(10);
+
+struct Namespaces {
+    server: Arc<Server>,
+    terminating: BTreeSet<String>,
+    look: bool,
+}
+
+/// Runs for ever.
+pub(crate) async fn run(server: Arc<Server>) {
+    let follower = Namespaces { server: server.clone(), terminating: BTreeSet::new(), look: false };
+    follow(&server, server.options.garbage_scan, follower).await;
+}
+
+impl Namespaces {
+    fn note(&mut self, entry: &Entry) {
+        let Ok(object) = Object::of(entry) else { return };
+        if is_deleting(&object.value) {
+            self.terminating.insert(meta(&object.value, "name").to_owned());
+            self.look = true;
+        }
+    }
+}
+
+impl Follower for Namespaces {
+    fn relisted(&mut self, entries: &[Entry]) {
+        self.terminating.clear();
+        for entry in entries {
+            if storage::parse_key(&self.server.store, &entry.key).is_some_and(|k| k.is("", "namespaces")) {
+                self.note(entry);
+            }
+        }
+    }
+
+    fn seen(&mut self, event: &Event) {
+        let Some(key) = storage::parse_key(&self.server.store, &event.entry.key) else { return };
+        let removed = event.kind == EventKind::Delete;
+        if key.is("", "namespaces") {
+            if removed {
+                self.terminating.remove(key.name);
+            } else {
+                self.note(&event.entry);
+            }
+        } else if removed && key.namespace.is_some_and(|namespace| self.terminating.contains(namespace)) {
+            self.look = true;
+        }
+    }
+
+    async fn settle(&mut self) -> Option<Duration> {
+        if self.terminating.is_empty() {
+            return None;
+        }
+        // Without a wake-up this is the timer's call, which looks again just in case.
+        self.look = false;
+        for namespace in self.terminating.clone() {
+            match self.server.empty_namespace(&namespace).await {
+                Ok(0) => match self.server.finalize_namespace(&namespace).await {
+                    Ok(()) | Err(Error::NotFound(_)) => {
+                        self.terminating.remove(&namespace);
+                    }
+                    Err(error) => tracing::warn!(namespace, %error, "namespace not finalized"),
+                },
+                Ok(left) => tracing::debug!(namespace, left, "namespace still has content"),
+                Err(error) => tracing::warn!(namespace, %error, "namespace not emptied"),
+            }
+        }
+        (!self.terminating.is_empty()).then_some(AGAIN)
+    }
+}
+
+impl Server {
+    /// Deletes everything in a namespace; returns how many objects still wait for a finalizer.
+    async fn empty_namespace(&self, namespace: &str) -> Result<usize, Error> {
+        let catalog = self.registry.catalog();
+        let mut folders = HashSet::new();
+        let mut left = 0;
+        for definition in &catalog.definitions {
+            if definition.namespaced && folders.insert(definition.storage_resource.clone()) {
+                left += self.drain(&Resource::stored(definition), Some(namespace)).await?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Takes the namespace's own finalizer off.
+    async fn finalize_namespace(&self, name: &str) -> Result<(), Error> {
+        let resource = self.builtin("", "namespaces")?;
+        let change = |object: &Arc<Object>| {
+            let mut new = object.value.clone();
+            if !is_deleting(&new) {
+                return Ok(Change::Keep);
+            }
+            new["spec"]["finalizers"] = json!([]);
+            let free = finalizers(&new).next().is_none();
+            Ok(match free {
+                true => Change::Remove(new),
+                false if new == object.value => Change::Keep,
+                false => Change::Put(new),
+            })
+        };
+        self.modify(&resource, (None, name), false, change).await.map(drop)
+    }
+}

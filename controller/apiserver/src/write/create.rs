@@ -1,0 +1,157 @@
+//! POST to a collection.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use store::Revision;
+
+use super::{Change, Written, admit};
+use crate::dispatch::Call;
+use crate::error::Error;
+use crate::object::{Object, is_deleting, meta, set_meta};
+use crate::registry::{CRD_GROUP, CRD_PLURAL, Resource};
+use crate::server::Server;
+use crate::{special, storage, text};
+
+/// Fresh names tried for a `generateName` before the clash is the client's.
+const NAME_ATTEMPTS: usize = 8;
+
+impl Server {
+    /// Creates an object from a request's body.
+    pub(crate) async fn create(&self, call: &Call, mut body: Value) -> Result<Written, Error> {
+        admit::identify(call, &mut body)?;
+        if !meta(&body, "resourceVersion").is_empty() {
+            return Err(Error::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));
+        }
+        let mut warnings = admit::prune(call, &mut body)?;
+        warnings.extend(admit::deprecation(&call.resource));
+        self.check_namespace(&call.resource, call.namespace.as_deref(), meta(&body, "name")).await?;
+        self.check_group(&call.resource, &body)?;
+        let object = self.insert(&call.resource, body, call.query.dry_run).await?;
+        Ok(Written { code: 201, view: call.resource.view(&object), warnings })
+    }
+
+    /// Stores a new object, trying several names when it leaves the choice to us.
+    async fn insert(&self, resource: &Resource, body: Value, dry_run: bool) -> Result<Arc<Object>, Error> {
+        let generate = meta(&body, "generateName").to_owned();
+        let generated = meta(&body, "name").is_empty() && !generate.is_empty();
+        let mut attempt = 1;
+        loop {
+            let mut object = body.clone();
+            if generated {
+                set_meta(&mut object, "name", Some(json!(generated_name(&generate))));
+            }
+            match self.insert_named(resource, object, dry_run).await {
+                Err(Error::AlreadyExists(_)) if generated && attempt < NAME_ATTEMPTS => attempt += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn insert_named(&self, resource: &Resource, mut object: Value, dry_run: bool) -> Result<Arc<Object>, Error> {
+        let definition = &resource.definition;
+        if resource.version().status_subresource {
+            if let Some(map) = object.as_object_mut() {
+                map.remove("status");
+            }
+        }
+        special::prepare_create(resource, &mut object);
+        resource.version().schema.default(&mut object);
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"] {
+            set_meta(&mut object, field, None);
+        }
+        set_meta(&mut object, "uid", Some(json!(uuid::Uuid::new_v4().to_string())));
+        set_meta(&mut object, "creationTimestamp", Some(json!(text::now())));
+        set_meta(&mut object, "generation", definition.generation.then(|| json!(1)));
+        admit::validate(resource, &object, None)?;
+        let name = meta(&object, "name").to_owned();
+        let namespace = definition.namespaced.then(|| meta(&object, "namespace").to_owned());
+        let key = storage::key(&self.store, definition, namespace.as_deref(), &name);
+        let (value, bytes) = storage::encode(resource, &object);
+        if dry_run {
+            if self.store.get(&key).await?.is_some() {
+                return Err(Error::AlreadyExists(resource.subject(&name)));
+            }
+            let mut object = Object::new(value, Revision::ZERO);
+            set_meta(&mut object.value, "resourceVersion", None);
+            return Ok(Arc::new(object));
+        }
+        let written =
+            self.store.create(&key, bytes).await.map_err(|e| storage::refused(e, resource.subject(&name)))?;
+        self.metrics.wrote(&definition.plural);
+        let object = Arc::new(Object::new(value, written.mod_revision));
+        written.remember(object.clone());
+        if resource.is(CRD_GROUP, CRD_PLURAL) {
+            self.registry.reached(written.mod_revision).await;
+        }
+        Ok(object)
+    }
+
+    /// Objects are only made in namespaces that exist and stay.
+    async fn check_namespace(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+        let Some(namespace) = namespace else { return Ok(()) };
+        let namespaces = self.builtin("", "namespaces")?;
+        let key = storage::key(&self.store, &namespaces.definition, None, namespace);
+        let found = match self.store.get_stale(&key) {
+            Some(entry) => Some(entry),
+            None => self.store.get(&key).await?,
+        };
+        let Some(entry) = found else { return Err(Error::NotFound(namespaces.subject(namespace))) };
+        if is_deleting(&Object::of(&entry)?.value) {
+            return Err(Error::Forbidden {
+                subject: resource.subject(name),
+                why: format!("unable to create new content in namespace {namespace} because it is being terminated"),
+                cause: Some((
+                    "NamespaceTerminating",
+                    format!("namespace {namespace} is being terminated"),
+                    "metadata.namespace",
+                )),
+            });
+        }
+        Ok(())
+    }
+
+    /// A CRD may not add kinds to the groups the server itself brings.
+    fn check_group(&self, resource: &Resource, body: &Value) -> Result<(), Error> {
+        let group = body["spec"]["group"].as_str().unwrap_or("");
+        let ours = |d: &Arc<crate::schema::Definition>| d.builtin && d.group == group;
+        if resource.is(CRD_GROUP, CRD_PLURAL) && self.registry.catalog().definitions.iter().any(ours) {
+            let why = format!("the group {group:?} belongs to the server");
+            let error = crate::schema::FieldError::forbidden("spec.group", why);
+            return Err(Error::Invalid(resource.kind_subject(meta(body, "name")), vec![error]));
+        }
+        Ok(())
+    }
+
+    /// Makes sure an object exists and its spec is as given, for documents the server's owner brings.
+    pub(crate) async fn ensure(&self, resource: &Resource, wanted: &Value) -> Result<Revision, Error> {
+        let name = meta(wanted, "name").to_owned();
+        let key = storage::key(&self.store, &resource.definition, None, &name);
+        if self.store.get(&key).await?.is_none() {
+            match self.insert(resource, wanted.clone(), false).await {
+                Ok(object) => return Ok(revision_of(&object)),
+                Err(Error::AlreadyExists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let done = self
+            .modify(resource, (None, &name), false, |old| {
+                let mut new = old.value.clone();
+                let Some(spec) = wanted.get("spec") else { return Ok(Change::Keep) };
+                new["spec"] = spec.clone();
+                super::update::finish(resource, None, &old.value, new)
+            })
+            .await?;
+        Ok(done.revision)
+    }
+}
+
+fn revision_of(object: &Object) -> Revision {
+    meta(&object.value, "resourceVersion").parse().unwrap_or(Revision::ZERO)
+}
+
+/// `prefix` cut so that the random part fits into a name.
+fn generated_name(prefix: &str) -> String {
+    let kept: String = prefix.chars().take(58).collect();
+    format!("{kept}{}", text::random_suffix())
+}

@@ -1,0 +1,119 @@
+//! PATCH: merge, JSON and strategic patches, applied to the stored object of the moment.
+//!
+//! A patch is retried inside the server when it loses a race, because it says what to change and not what to expect;
+//! a patch that does carry a `resourceVersion` is refused like a PUT.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Change, Written, admit, update};
+use crate::dispatch::Call;
+use crate::error::Error;
+use crate::object::meta;
+use crate::request::body;
+use crate::request::query::FieldValidation;
+use crate::schema::merge::{self, PatchError};
+use crate::schema::{self, FieldError};
+use crate::server::Server;
+
+/// The patch languages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Merge,
+    Json,
+    Strategic,
+}
+
+impl Language {
+    fn of(call: &Call, headers: &HeaderMap) -> Result<Self, Error> {
+        match body::media_type(headers) {
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/strategic-merge-patch+json" if call.resource.definition.builtin => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Err(Error::UnsupportedMediaType(
+                "server-side apply is not served yet; use client-side apply or a merge patch".to_owned(),
+            )),
+            other => {
+                let strategic =
+                    if call.resource.definition.builtin { ", application/strategic-merge-patch+json" } else { "" };
+                Err(Error::UnsupportedMediaType(format!(
+                    "the body of the request was in an unknown format ({other}) - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json{strategic}"
+                )))
+            }
+        }
+    }
+
+    fn apply(self, call: &Call, object: &mut Value, patch: Value) -> Result<(), PatchError> {
+        match self {
+            Self::Merge => merge::merge_patch(object, patch),
+            Self::Json => merge::json_patch(object, patch),
+            Self::Strategic => merge::strategic_patch(&call.resource.definition, object, patch),
+        }
+    }
+}
+
+impl Server {
+    /// Changes an object by a patch.
+    pub(crate) async fn patch(&self, call: &Call, headers: &HeaderMap, bytes: &Bytes) -> Result<Written, Error> {
+        let language = Language::of(call, headers)?;
+        let patch = body::json(bytes)?;
+        let mut unknown = Vec::new();
+        let place = (call.namespace.as_deref(), call.name.as_str());
+        let done = self
+            .modify(&call.resource, place, call.query.dry_run, |object| {
+                let old = call.resource.view(object);
+                let mut new = old.value().clone();
+                language.apply(call, &mut new, patch.clone()).map_err(|error| refused(call, error))?;
+                body::check_depth(&new)?;
+                let (revision, uid) = (meta(&new, "resourceVersion").to_owned(), meta(&new, "uid").to_owned());
+                admit::identify(call, &mut new)?;
+                unknown = admit::unknown_fields(&call.resource, &mut new);
+                strict(call, &patch, &unknown)?;
+                crate::object::set_meta(&mut new, "resourceVersion", Some(Value::String(revision)));
+                crate::object::set_meta(&mut new, "uid", Some(Value::String(uid)));
+                let change = update::finish(&call.resource, call.subresource.as_deref(), old.value(), new)?;
+                if let Change::Put(value) = &change {
+                    size(value)?;
+                }
+                Ok(change)
+            })
+            .await?;
+        self.settled(&call.resource, &done).await;
+        let mut warnings: Vec<String> = admit::deprecation(&call.resource).into_iter().collect();
+        if call.query.field_validation == FieldValidation::Warn {
+            warnings.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
+        }
+        Ok(Written { code: 200, view: call.resource.view(&done.object), warnings })
+    }
+}
+
+/// A patch may grow an object; it may not grow past what a body could bring.
+fn size(value: &Value) -> Result<(), Error> {
+    if value.to_string().len() > body::LIMIT {
+        return Err(Error::TooLarge(format!("Request entity too large: limit is {}", body::LIMIT)));
+    }
+    Ok(())
+}
+
+fn strict(call: &Call, patch: &Value, unknown: &[String]) -> Result<(), Error> {
+    if unknown.is_empty() || call.query.field_validation != FieldValidation::Strict {
+        return Ok(());
+    }
+    let shown = Value::String(patch.to_string());
+    let error = FieldError::invalid("patch", &shown, schema::strict_decoding_error(unknown));
+    Err(Error::Invalid(call.resource.kind_subject(&call.name), vec![error]))
+}
+
+fn refused(call: &Call, error: PatchError) -> Error {
+    match error {
+        PatchError::Malformed(text) => Error::BadRequest(text),
+        PatchError::TooLarge(text) => Error::TooLarge(text),
+        PatchError::Unsupported(text) => Error::UnsupportedMediaType(text),
+        PatchError::Unprocessable(text) => {
+            let error = FieldError::new("patch", schema::Cause::Invalid, text);
+            Error::Invalid(call.resource.kind_subject(&call.name), vec![error])
+        }
+    }
+}
