@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use process::{ProcessId, Spawn};
+use process::{ProcessId, Spawn, find_owned};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -116,6 +116,18 @@ async fn a_process_outlives_the_thread_that_started_it() {
     assert!(id.is_alive());
     id.terminate(DEADLINE).await.unwrap();
     assert!(!id.is_alive());
+}
+
+#[tokio::test]
+async fn a_process_is_found_by_its_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let tag = format!("tag-of-{}", dir.path().display());
+    assert_eq!(find_owned(&tag), []);
+    let id = Spawn { tag: tag.clone(), ..shell(dir.path(), "exec sleep 60") }.start().unwrap();
+    assert_eq!(find_owned(&tag), [id]);
+    assert_eq!(find_owned(&tag[..tag.len() - 1]), [], "the whole tag counts");
+    id.terminate(DEADLINE).await.unwrap();
+    assert_eq!(find_owned(&tag), []);
 }
 
 /// The test binary starts itself as the short-lived parent: see the next test.

@@ -1,0 +1,79 @@
+//! Being told that something about a namespace's links changed. Not what: whoever is woken looks for himself.
+
+use std::io;
+
+use rtnetlink::MulticastGroup;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use tokio::sync::mpsc;
+
+use crate::netns::{self, Namespace};
+
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// Wake-ups of one namespace. However much changed since the last one was taken, one is waiting.
+#[derive(Debug)]
+pub struct Watch(mpsc::Receiver<()>);
+
+impl Watch {
+    /// Returns when a link, address or route changed since this last returned; `false` when the watch broke and a new
+    /// one is needed.
+    pub async fn changed(&mut self) -> bool {
+        self.0.recv().await.is_some()
+    }
+}
+
+impl futures::Stream for Watch {
+    type Item = ();
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<()>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// Watches links, addresses and routes of the namespace, until the watch is dropped.
+pub async fn watch_namespace(namespace: &Namespace) -> netns::Result<Watch> {
+    let failed =
+        |source| netns::Error::Namespace { action: "watch", name: namespace.name().to_owned(), source };
+    let socket = netns::enter(namespace, subscribe).await?.map_err(failed)?;
+    // Room for one: a wake-up carries nothing, so a second would say no more than the first.
+    let (wake, woken) = mpsc::channel(1);
+    tokio::spawn(forward(socket, wake));
+    Ok(Watch(woken))
+}
+
+fn subscribe() -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
+    socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
+    Ok(socket)
+}
+
+async fn forward(socket: TokioSocket, wake: mpsc::Sender<()>) {
+    let no_buffer_space = rustix::io::Errno::NOBUFS.raw_os_error();
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from_full() => received.map(drop),
+            () = wake.closed() => return,
+        };
+        match received {
+            // Messages were lost: all the more reason to look.
+            Err(error) if error.raw_os_error() != Some(no_buffer_space) => {
+                tracing::warn!(%error, "a watch on a network namespace broke");
+                return;
+            }
+            _ => {
+                // Full means that a wake-up is waiting already.
+                let _ = wake.try_send(());
+            }
+        }
+    }
+}
