@@ -116,8 +116,12 @@ pub async fn probe(accelerator: Accelerator, uid_gid: Option<(u32, u32)>) -> Res
     if accelerator == Accelerator::Kvm {
         fs::metadata(DEVICE).map_err(Error::Device)?;
     }
+    boot(accelerator, &BOOT_SECTOR, uid_gid).await
+}
+
+async fn boot(accelerator: Accelerator, sector: &[u8], uid_gid: Option<(u32, u32)>) -> Result<(), Error> {
     let program = process::find_program(PROGRAM, PROGRAM_VARIABLE)?;
-    let image = boot_image(uid_gid).map_err(Error::Start)?;
+    let image = boot_image(sector, uid_gid).map_err(Error::Start)?;
     let mut command = Command::new("timeout");
     // The deadline is kept by a process that outlives us, so that a hanging guest never does.
     command
@@ -183,9 +187,9 @@ fn arguments(accelerator: Accelerator, image: &Path) -> Vec<String> {
 }
 
 /// The firmware refuses disks much smaller than this.
-fn boot_image(uid_gid: Option<(u32, u32)>) -> io::Result<tempfile::NamedTempFile> {
+fn boot_image(sector: &[u8], uid_gid: Option<(u32, u32)>) -> io::Result<tempfile::NamedTempFile> {
     let image = tempfile::Builder::new().prefix("clusterctl-probe-").tempfile()?;
-    let mut sector = BOOT_SECTOR.to_vec();
+    let mut sector = sector.to_vec();
     sector.resize(510, 0);
     sector.extend([0x55, 0xaa]);
     sector.resize(1 << 20, 0);
@@ -223,6 +227,13 @@ mod tests {
     #[tokio::test]
     async fn the_probe_guest_boots_where_guests_boot() {
         probe(Accelerator::Tcg, None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_hangs_is_given_up_and_ended() {
+        const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
+        let error = boot(Accelerator::Tcg, &JUMP_TO_ITSELF, None).await;
+        assert!(matches!(error, Err(Error::Hangs)), "{error:?}");
     }
 
     #[tokio::test]

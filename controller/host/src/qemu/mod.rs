@@ -16,4 +16,6 @@ pub mod start;
 pub mod stop;
 
 #[cfg(test)]
+mod guest_tests;
+#[cfg(test)]
 mod machine_tests;

@@ -8,15 +8,16 @@ trap : USR1
 keep() {
 	{
 		(trap "" XFSZ; ulimit -f "$limit"; exec cat > "$2") || { : > "$2.cut"; cat > /dev/null; }
-	} < "$1" 9>&-
+	} < "$1"
 }
 echo $$ > "$d/pid"
-keep "$d/out" "$d/stdout" & kept_out=$!
-keep "$d/err" "$d/stderr" & kept_err=$!
+# Nobody but this shell may hold the lock; a redirection would leave a copy of it in the subshell.
+(exec 9>&-; keep "$d/out" "$d/stdout") & kept_out=$!
+(exec 9>&-; keep "$d/err" "$d/stderr") & kept_err=$!
 env "$@" < "$d/stdin" > "$d/out" 2> "$d/err" 9>&-
 code=$?
 # Whatever the command left running may hold its outputs open: it is given a second, and not waited for.
-{ sleep 1; kill -USR1 $$; } 9>&- & timer=$!
+(exec 9>&-; sleep 1; kill -USR1 $$) & timer=$!
 wait "$kept_out" && wait "$kept_err"
 kill "$timer"
 echo "$code" > "$d/status.partial" && mv "$d/status.partial" "$d/status"

@@ -139,7 +139,7 @@ fn what_is_left_running_in_the_background_is_not_waited_for() {
     let report = ask(dir.path(), "b", Some(&command(&["sh", "-c", "sleep 30 & echo started"])), LONG);
     assert_eq!(report.state, State::Exited { code: 0 });
     assert_eq!(report.stdout.bytes, b"started\n");
-    Process::new("/bin/sh").args(["-c", "kill -KILL -- -$(cat \"$1/b/pid\")", "x"]).arg(dir.path()).status().unwrap();
+    Process::new("/bin/sh").args(["-c", "kill -s KILL -- -$(cat \"$1/b/pid\")", "x"]).arg(dir.path()).status().unwrap();
 }
 
 #[test]
