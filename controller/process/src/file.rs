@@ -18,8 +18,7 @@ pub fn replace_file(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>, mode: u32) 
 
 fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let temporary = beside(path)?;
-    let written =
-        write_new(&temporary, bytes, mode, durable).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, bytes, mode, durable).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The error worth telling is the one above; a leftover dot file harms nobody.
         let _ = fs::remove_file(&temporary);
@@ -29,11 +28,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     // create_new: a name an attacker planted (a symbolic link, say) is refused rather than followed.
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     // The umask took bits from the mode given to open.
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
@@ -42,20 +37,13 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{path:?} names no file"),
-        )
-    })?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?} names no file")))?;
     // The leading dot keeps directory readers such as dnsmasq from taking up a half-written file.
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(
-        ".{}.{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ));
+    temporary.push(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     Ok(path.with_file_name(temporary))
 }
 
@@ -70,15 +58,8 @@ mod tests {
         write_atomic(&path, "a longer first text", 0o600).unwrap();
         write_atomic(&path, "second", 0o640).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "second");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "no temporary file stays"
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
@@ -87,10 +68,7 @@ mod tests {
         let path = dir.path().join("taken");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("inside"), "kept").unwrap();
-        assert!(
-            replace_file(&path, "x", 0o600).is_err(),
-            "a file cannot replace a directory"
-        );
+        assert!(replace_file(&path, "x", 0o600).is_err(), "a file cannot replace a directory");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write_atomic("/", "x", 0o600).is_err());
     }

@@ -64,10 +64,7 @@ impl ProcessId {
     /// The live process with this pid now; `None` when there is none or it is a zombie.
     pub fn of(pid: i32) -> Option<ProcessId> {
         let stat = Stat::read(pid).filter(|stat| !stat.is_dead())?;
-        Some(ProcessId {
-            pid,
-            start_time: stat.start_time,
-        })
+        Some(ProcessId { pid, start_time: stat.start_time })
     }
 
     /// Whether this very process still runs.
@@ -84,12 +81,7 @@ impl ProcessId {
     ///
     /// Opened first and checked after: from then on the descriptor can only mean the process that was checked.
     pub fn pidfd(&self) -> io::Result<OwnedFd> {
-        let gone = || {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("process {} is gone", self.pid),
-            )
-        };
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("process {} is gone", self.pid));
         let pid = Pid::from_raw(self.pid).ok_or_else(gone)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
             rustix::io::Errno::SRCH => gone(),
@@ -128,16 +120,11 @@ impl ProcessId {
 
     /// Asks the process to end, and makes it end when it has not done so after `grace`.
     pub async fn terminate(&self, grace: Duration) -> Result<()> {
-        if self.signal_if_there(Signal::TERM)?
-            && tokio::time::timeout(grace, self.exited()).await.is_err()
-        {
+        if self.signal_if_there(Signal::TERM)? && tokio::time::timeout(grace, self.exited()).await.is_err() {
             self.signal_if_there(Signal::KILL)?;
             tokio::time::timeout(KILL_DEADLINE, self.exited())
                 .await
-                .map_err(|_| Error::Unkillable {
-                    pid: self.pid,
-                    seconds: KILL_DEADLINE.as_secs(),
-                })?;
+                .map_err(|_| Error::Unkillable { pid: self.pid, seconds: KILL_DEADLINE.as_secs() })?;
         }
         Ok(())
     }
@@ -146,13 +133,8 @@ impl ProcessId {
         match self.signal(signal) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
-                Ok(false)
-            }
-            Err(source) => Err(Error::Signal {
-                pid: self.pid,
-                source,
-            }),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
+            Err(source) => Err(Error::Signal { pid: self.pid, source }),
         }
     }
 }
@@ -164,11 +146,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     fn sleeper() -> std::process::Child {
-        Command::new("sleep")
-            .arg("60")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
+        Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap()
     }
 
     #[test]
@@ -183,19 +161,10 @@ mod tests {
     fn a_reused_pid_is_another_process() {
         let mut child = sleeper();
         let now = ProcessId::of(child.id() as i32).unwrap();
-        let earlier = ProcessId {
-            start_time: now.start_time - 1,
-            ..now
-        };
+        let earlier = ProcessId { start_time: now.start_time - 1, ..now };
         assert!(!earlier.is_alive());
-        assert_eq!(
-            earlier.signal(Signal::KILL).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
-        assert!(
-            now.is_alive(),
-            "the signal for the earlier process must not hit the later one"
-        );
+        assert_eq!(earlier.signal(Signal::KILL).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(now.is_alive(), "the signal for the earlier process must not hit the later one");
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -205,14 +174,8 @@ mod tests {
         let mut child = sleeper();
         let id = ProcessId::of(child.id() as i32).unwrap();
         child.kill().unwrap();
-        tokio::time::timeout(Duration::from_secs(10), id.exited())
-            .await
-            .unwrap();
-        assert_eq!(
-            Stat::read(id.pid).unwrap().state,
-            'Z',
-            "nobody has reaped it"
-        );
+        tokio::time::timeout(Duration::from_secs(10), id.exited()).await.unwrap();
+        assert_eq!(Stat::read(id.pid).unwrap().state, 'Z', "nobody has reaped it");
         assert!(!id.is_alive());
         assert_eq!(ProcessId::of(id.pid), None);
         id.terminate(Duration::from_secs(1)).await.unwrap();
@@ -222,13 +185,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        assert_eq!(
-            Stat::parse(line),
-            Some(Stat {
-                state: 'S',
-                start_time: 777
-            })
-        );
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', start_time: 777 }));
     }
 
     proptest! {

@@ -103,9 +103,7 @@ impl Error {
     /// A stable label for metrics and condition reasons.
     pub fn category(&self) -> &'static str {
         match self {
-            Error::ProgramNotFound { .. } | Error::OverrideNotExecutable { .. } => {
-                "ProgramNotFound"
-            }
+            Error::ProgramNotFound { .. } | Error::OverrideNotExecutable { .. } => "ProgramNotFound",
             Error::Start { .. } | Error::Output { .. } => "StartFailed",
             Error::Signal { .. } | Error::Unkillable { .. } => "StopFailed",
             Error::Record { .. } => "RecordFailed",
@@ -114,10 +112,7 @@ impl Error {
 
     /// Whether trying again without any change may help.
     pub fn retry(&self) -> bool {
-        !matches!(
-            self,
-            Error::ProgramNotFound { .. } | Error::OverrideNotExecutable { .. }
-        )
+        !matches!(self, Error::ProgramNotFound { .. } | Error::OverrideNotExecutable { .. })
     }
 }
 

@@ -29,14 +29,8 @@ impl Reaper {
             return Ok(reaper);
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let reaper = REAPER.get_or_init(|| Reaper {
-            epoll,
-            children: Mutex::default(),
-        });
-        thread::Builder::new()
-            .name("reaper".into())
-            .stack_size(64 << 10)
-            .spawn(|| reaper.run())?;
+        let reaper = REAPER.get_or_init(|| Reaper { epoll, children: Mutex::default() });
+        thread::Builder::new().name("reaper".into()).stack_size(64 << 10).spawn(|| reaper.run())?;
         Ok(reaper)
     }
 
@@ -66,11 +60,7 @@ impl Reaper {
     }
 
     fn reap(&self, key: u64) {
-        let child = self
-            .children
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key);
+        let child = self.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         if let Some(pidfd) = child {
             // ECHILD: somebody else of this process waited for it; then it is reaped as well.
             if let Err(error) = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {

@@ -38,28 +38,18 @@ impl Record {
 
     /// Reads a record; `None` when there is no file.
     pub fn load(path: &Path) -> Result<Option<Record>> {
-        let failed = |source| Error::Record {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| Error::Record { action: "read", path: path.to_owned(), source };
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| failed(error.into()))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into()))
     }
 
     /// Writes the record whole.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let failed = |source| Error::Record {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| Error::Record { action: "write", path: path.to_owned(), source };
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
         write_atomic(path, text, 0o600).map_err(failed)
     }
@@ -72,10 +62,7 @@ impl Record {
 
 /// An id of this boot of the machine; empty when the kernel does not tell.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -83,11 +70,7 @@ mod tests {
     use super::*;
 
     fn me() -> Record {
-        Record::new(
-            ProcessId::of(std::process::id() as i32).unwrap(),
-            "/bin/test",
-            "a-tag",
-        )
+        Record::new(ProcessId::of(std::process::id() as i32).unwrap(), "/bin/test", "a-tag")
     }
 
     #[test]
@@ -97,23 +80,13 @@ mod tests {
         assert_eq!(Record::load(&path).unwrap(), None);
         me().save(&path).unwrap();
         let loaded = Record::load(&path).unwrap().unwrap();
-        assert_eq!(
-            (loaded.id, loaded.tag.as_str(), loaded.program.as_str()),
-            (me().id, "a-tag", "/bin/test")
-        );
+        assert_eq!((loaded.id, loaded.tag.as_str(), loaded.program.as_str()), (me().id, "a-tag", "/bin/test"));
         assert_eq!(loaded.running(), Some(me().id));
     }
 
     #[test]
     fn a_record_of_another_boot_runs_no_more() {
-        assert_eq!(
-            Record {
-                boot_id: "another".into(),
-                ..me()
-            }
-            .running(),
-            None
-        );
+        assert_eq!(Record { boot_id: "another".into(), ..me() }.running(), None);
     }
 
     #[test]
@@ -121,11 +94,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("process.json");
         fs::write(&path, "{").unwrap();
-        assert!(
-            Record::load(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("process.json")
-        );
+        assert!(Record::load(&path).unwrap_err().to_string().contains("process.json"));
     }
 }

@@ -59,19 +59,14 @@ impl Spawn {
     /// reaped. Descriptors of ours other than `fds` are closed on exec.
     pub fn start(self) -> Result<ProcessId> {
         let program = self.program.clone();
-        let failed = |source| Error::Start {
-            program: program.clone(),
-            source,
-        };
+        let failed = |source| Error::Start { program: program.clone(), source };
         // First, so that no child is started that nobody would reap.
         let reaper = Reaper::get().map_err(failed)?;
         let mut command = CommandWrap::from(self.into_command()?);
         let child = command.wrap(ProcessSession).spawn().map_err(failed)?;
         let pid = child.id() as i32;
         // Not yet reaped, so its entry is there even when it has ended already.
-        let start_time = Stat::read(pid)
-            .map(|stat| stat.start_time)
-            .unwrap_or_default();
+        let start_time = Stat::read(pid).map(|stat| stat.start_time).unwrap_or_default();
         if let Err(error) = reaper.adopt(pid) {
             tracing::warn!(pid, %error, "failed to watch a child: it stays as a zombie when it ends before us");
         }
@@ -79,16 +74,8 @@ impl Spawn {
     }
 
     fn into_command(self) -> Result<Command> {
-        let failed = |source| Error::Output {
-            path: self.output.clone(),
-            source,
-        };
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.output)
-            .map_err(failed)?;
+        let failed = |source| Error::Output { path: self.output.clone(), source };
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.output).map_err(failed)?;
         let log_again = log.try_clone().map_err(failed)?;
         let mut command = Command::new(&self.program);
         command
@@ -103,20 +90,11 @@ impl Spawn {
         if let Some((uid, gid)) = self.uid_gid {
             command.gid(gid).uid(uid);
         }
-        let mappings = self
-            .fds
-            .into_iter()
-            .map(|(parent_fd, child_fd)| FdMapping {
-                parent_fd,
-                child_fd,
-            })
-            .collect();
-        command
-            .fd_mappings(mappings)
-            .map_err(|error| Error::Start {
-                program: self.program,
-                source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
-            })?;
+        let mappings = self.fds.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+        command.fd_mappings(mappings).map_err(|error| Error::Start {
+            program: self.program,
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+        })?;
         Ok(command)
     }
 }

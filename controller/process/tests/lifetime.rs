@@ -18,9 +18,7 @@ fn shell(dir: &Path, script: &str) -> Spawn {
 }
 
 async fn ended(id: ProcessId) {
-    tokio::time::timeout(DEADLINE, id.exited())
-        .await
-        .expect("the process ends in time");
+    tokio::time::timeout(DEADLINE, id.exited()).await.expect("the process ends in time");
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -34,23 +32,13 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_process_gets_its_environment_session_and_output_only() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spawn = shell(
-        dir.path(),
-        "env; ps -o sid= -p $$; readlink /proc/self/fd/0; pwd; echo bad >&2",
-    );
+    let mut spawn = shell(dir.path(), "env; ps -o sid= -p $$; readlink /proc/self/fd/0; pwd; echo bad >&2");
     spawn.env.push(("ONE".into(), "1".into()));
     let id = spawn.start().unwrap();
     ended(id).await;
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     let lines: Vec<&str> = log.lines().map(str::trim).collect();
-    for expected in [
-        "ONE=1",
-        "CLUSTERCTL_OWNER=owner-1",
-        &id.pid.to_string(),
-        "/dev/null",
-        "/",
-        "bad",
-    ] {
+    for expected in ["ONE=1", "CLUSTERCTL_OWNER=owner-1", &id.pid.to_string(), "/dev/null", "/", "bad"] {
         assert!(lines.contains(&expected), "{expected} in {log}");
     }
     assert!(!log.contains("CARGO"), "our environment leaked: {log}");
@@ -62,10 +50,7 @@ async fn output_is_appended_over_restarts() {
     for word in ["first", "second"] {
         ended(shell(dir.path(), &format!("echo {word}")).start().unwrap()).await;
     }
-    assert_eq!(
-        fs::read_to_string(dir.path().join("log")).unwrap(),
-        "first\nsecond\n"
-    );
+    assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "first\nsecond\n");
 }
 
 #[tokio::test]
@@ -87,22 +72,10 @@ async fn descriptors_arrive_under_their_numbers() {
 #[tokio::test]
 async fn an_ended_child_is_reaped() {
     let dir = tempfile::tempdir().unwrap();
-    let ids: Vec<_> = (0..50)
-        .map(|_| shell(dir.path(), "exit 3").start().unwrap())
-        .collect();
-    eventually("no zombie is kept", || {
-        ids.iter()
-            .all(|id| !Path::new(&format!("/proc/{}", id.pid)).exists())
-    })
-    .await;
+    let ids: Vec<_> = (0..50).map(|_| shell(dir.path(), "exit 3").start().unwrap()).collect();
+    eventually("no zombie is kept", || ids.iter().all(|id| !Path::new(&format!("/proc/{}", id.pid)).exists())).await;
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let threads: usize = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Threads:"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let threads: usize = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap();
     assert!(threads < 20, "{threads} threads for 50 children");
 }
 
@@ -110,9 +83,7 @@ async fn an_ended_child_is_reaped() {
 async fn a_process_outlives_the_thread_that_started_it() {
     let dir = tempfile::tempdir().unwrap();
     let spawn = shell(dir.path(), "exec sleep 60");
-    let id = std::thread::spawn(|| spawn.start().unwrap())
-        .join()
-        .unwrap();
+    let id = std::thread::spawn(|| spawn.start().unwrap()).join().unwrap();
     assert!(id.is_alive());
     id.terminate(DEADLINE).await.unwrap();
     assert!(!id.is_alive());
@@ -135,9 +106,7 @@ async fn a_process_is_found_by_its_tag() {
 #[ignore = "run by a_process_outlives_its_parent only"]
 fn parent_that_ends_at_once() {
     let dir = std::env::var("LIFETIME_DIR").expect("set by the other test");
-    let id = shell(Path::new(&dir), "trap '' HUP; exec sleep 60")
-        .start()
-        .unwrap();
+    let id = shell(Path::new(&dir), "trap '' HUP; exec sleep 60").start().unwrap();
     fs::write(Path::new(&dir).join("id"), serde_json::to_vec(&id).unwrap()).unwrap();
 }
 
@@ -162,29 +131,20 @@ async fn a_process_outlives_its_parent() {
 async fn terminate_escalates_when_term_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready");
-    let script = format!(
-        "trap '' TERM; touch {}; while :; do sleep 1; done",
-        ready.display()
-    );
+    let script = format!("trap '' TERM; touch {}; while :; do sleep 1; done", ready.display());
     let id = shell(dir.path(), &script).start().unwrap();
     eventually("the trap is set", || ready.exists()).await;
     id.terminate(Duration::from_millis(100)).await.unwrap();
     assert!(!id.is_alive());
-    id.terminate(Duration::ZERO)
-        .await
-        .expect("an ended process is no error");
+    id.terminate(Duration::ZERO).await.expect("an ended process is no error");
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_run_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Spawn::new("/no/such/program", dir.path().join("log"))
-        .start()
-        .unwrap_err();
+    let error = Spawn::new("/no/such/program", dir.path().join("log")).start().unwrap_err();
     assert!(error.to_string().contains("/no/such/program"), "{error}");
-    let error = Spawn::new("/bin/true", "/no/such/dir/log")
-        .start()
-        .unwrap_err();
+    let error = Spawn::new("/bin/true", "/no/such/dir/log").start().unwrap_err();
     assert!(error.to_string().contains("/no/such/dir/log"), "{error}");
 }
 
@@ -194,8 +154,5 @@ async fn a_process_runs_as_the_user_given() {
     let mut spawn = shell(dir.path(), "id -u; id -g; id -G");
     spawn.uid_gid = Some((300_001, 300_002));
     ended(spawn.start().expect("this test needs root")).await;
-    assert_eq!(
-        fs::read_to_string(dir.path().join("log")).unwrap(),
-        "300001\n300002\n300002\n"
-    );
+    assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "300001\n300002\n300002\n");
 }

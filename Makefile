@@ -1,0 +1,37 @@
+# Two commands do it all: `make fresh-smoke` and `make test`. Both install what is missing first (.ci/packages.txt).
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+BINARY := target/release/clusterctl
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Install what running needs
+	@.ci/install run
+
+install-test: ## Install what testing needs
+	@.ci/install test
+
+build: install ## Build the one binary
+	$(CARGO) build --release --locked --package clusterctl
+
+fresh-smoke: build ## Six machines from nothing: build, boot, test, verdict
+	$(BINARY) up --detach
+	$(BINARY) run fresh-smoke
+
+lint: ## Formatting, warnings, layers, generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(CARGO) xtask check-layers
+	$(CARGO) xtask crdgen --check
+
+test: install-test build ## Install what is missing and run every test
+	$(CARGO) fmt --all --check
+	$(CARGO) xtask check-layers
+	$(CARGO) xtask crdgen --check
+	CLUSTERCTL_BINARY=$(abspath $(BINARY)) $(CARGO) nextest run --release --workspace --locked
+
+clean: ## Stop the controller and delete all that it made
+	$(BINARY) clean
+
+.PHONY: help install install-test build fresh-smoke lint test clean
