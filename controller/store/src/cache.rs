@@ -174,7 +174,7 @@ impl Cache {
         if watcher.from < self.history.floor() {
             return Err(self.history.floor());
         }
-        watcher.start(self.history.after(watcher.from));
+        watcher.start(&self.history);
         self.watchers.add(watcher.clone());
         Ok(())
     }

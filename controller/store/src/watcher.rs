@@ -45,8 +45,11 @@ impl Watcher {
         }
     }
 
-    pub(crate) fn start(&self, at: Sequence) {
-        self.unseen.store(at, Ordering::Release);
+    /// Finds the place to begin. A watch that nothing concerned never has one, however far the history moves.
+    pub(crate) fn start(&self, history: &Ring) {
+        let mut past = history.from(history.after(self.from));
+        let first = past.find(|(_, event)| self.concerns(event));
+        self.unseen.store(first.map_or(NONE, |(at, _)| at), Ordering::Release);
     }
 
     fn concerns(&self, event: &Event) -> bool {

@@ -45,20 +45,24 @@ impl Ports {
 pub(super) struct Home {
     dir: PathBuf,
     pki: PathBuf,
-    _lock: File,
+}
+
+/// Held by whoever supervises; goes with its owner at once, not when some task lets go of the home.
+pub(super) struct Lock {
+    _file: File,
 }
 
 impl Home {
-    pub(super) fn open(options: &EtcdOptions) -> Result<Home, EtcdError> {
+    pub(super) fn open(options: &EtcdOptions) -> Result<(Home, Lock), EtcdError> {
         let dir = absolute(&options.data_dir)?;
         for made in [&dir, &dir.join("member")] {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700).create(made).map_err(failed("create", made))?;
         }
         let lock = take_lock(&dir)?;
-        let home = Home { dir, pki: absolute(&options.pki_dir)?, _lock: lock };
+        let home = Home { dir, pki: absolute(&options.pki_dir)? };
         home.issue_certificates()?;
-        Ok(home)
+        Ok((home, lock))
     }
 
     /// etcd's grpc-gateway dials etcd itself with the server's certificate, hence [`Usage::Both`].
@@ -139,11 +143,11 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     }
 }
 
-fn take_lock(dir: &Path) -> Result<File, EtcdError> {
+fn take_lock(dir: &Path) -> Result<Lock, EtcdError> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("write", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { _file: file }),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(EtcdError::Locked { path: dir.to_owned() }),
         Err(errno) => Err(failed("lock", &path)(errno.into())),
     }
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn ports_stay_until_somebody_takes_them() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(&options(dir.path())).unwrap();
+        let (home, _lock) = Home::open(&options(dir.path())).unwrap();
         let first = home.free_ports().unwrap();
         assert_eq!(home.free_ports().unwrap(), first);
         let taken = TcpListener::bind(("127.0.0.1", first.client)).unwrap();

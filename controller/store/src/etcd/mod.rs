@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 pub use error::EtcdError;
-use home::{Home, Ports};
+use home::{Home, Lock, Ports};
 use launch::{Launch, client_url};
 
 use crate::metrics::Metrics;
@@ -54,13 +54,14 @@ pub struct Etcd {
     ports: Ports,
     adopted: bool,
     supervisor: Mutex<Option<JoinHandle<()>>>,
+    _lock: Lock,
 }
 
 impl Etcd {
     /// Adopts the etcd of this directory, or starts one; returns once it answers.
     pub async fn start(options: EtcdOptions) -> Result<Etcd, EtcdError> {
         let binary = program(&options)?;
-        let home = Home::open(&options)?;
+        let (home, lock) = Home::open(&options)?;
         let log = std::path::absolute(&options.log).map_err(home::failed("resolve", &options.log))?;
         let launch = Arc::new(Launch { binary, log, home });
         let metrics = Metrics::shared().map_err(crate::Error::from)?;
@@ -73,7 +74,8 @@ impl Etcd {
         };
         tracing::info!(pid = id.pid, adopted, endpoint = client_url(ports), "etcd runs");
         let supervisor = tokio::spawn(supervise(launch.clone(), ports, id, metrics));
-        Ok(Etcd { launch, ports, adopted, supervisor: Mutex::new(Some(supervisor)) })
+        let supervisor = Mutex::new(Some(supervisor));
+        Ok(Etcd { launch, ports, adopted, supervisor, _lock: lock })
     }
 
     /// The client URLs.
