@@ -31,7 +31,9 @@ use crate::link::{Change, Changes, Links};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name would not be a plain file name.
-    #[error("{name:?} cannot name a network namespace: use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit")]
+    #[error(
+        "{name:?} cannot name a network namespace: use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"
+    )]
     InvalidName {
         /// Name given.
         name: String,

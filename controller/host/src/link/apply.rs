@@ -3,9 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::IpNet;
-use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage,
-};
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::observe::{failure, is_absent};

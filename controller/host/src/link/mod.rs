@@ -206,9 +206,7 @@ impl Links {
     pub async fn ensure_veth(&self, veth: &Veth) -> Result<Changes> {
         match self.find(veth.name.as_str()).await? {
             Some(link) if link.kind == Kind::Veth => Ok(Changes::default()),
-            Some(link) => {
-                Err(Error::WrongKind { name: veth.name.to_string(), found: link.kind, wanted: Kind::Veth })
-            }
+            Some(link) => Err(Error::WrongKind { name: veth.name.to_string(), found: link.kind, wanted: Kind::Veth }),
             None => {
                 self.create_veth(veth).await?;
                 Ok(Change::new("LinkCreated", format!("made cable {} to {}", veth.name, veth.peer)).into())
@@ -267,9 +265,7 @@ impl Links {
         let steps = plan::plan(wanted, found.as_ref())?;
         match steps.is_empty() {
             true => Ok(changes),
-            false => {
-                Err(Error::NotConverging { name: wanted.name.to_string(), steps: format!("{steps:?}") })
-            }
+            false => Err(Error::NotConverging { name: wanted.name.to_string(), steps: format!("{steps:?}") }),
         }
     }
 

@@ -35,7 +35,10 @@ pub(super) enum Master {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Delete,
-    CreateBridge { mtu: Option<u32>, mac: Option<Mac> },
+    CreateBridge {
+        mtu: Option<u32>,
+        mac: Option<Mac>,
+    },
     /// All that differs, in one message.
     Set(Vec<Property>),
     RemoveAddress(IpNet),
@@ -92,11 +95,9 @@ pub(super) fn plan(wanted: &Wanted, found: Option<&Link>) -> Result<Vec<Step>> {
         (None, Some(Kind::Bridge)) => Ok(vec![create()]),
         (None, _) => Err(Error::NotFound { name: wanted.name.to_string() }),
         (Some(link), Some(Kind::Bridge)) if link.kind != Kind::Bridge => Ok(vec![Step::Delete, create()]),
-        (Some(link), Some(kind)) if link.kind != *kind => Err(Error::WrongKind {
-            name: wanted.name.to_string(),
-            found: link.kind.clone(),
-            wanted: kind.clone(),
-        }),
+        (Some(link), Some(kind)) if link.kind != *kind => {
+            Err(Error::WrongKind { name: wanted.name.to_string(), found: link.kind.clone(), wanted: kind.clone() })
+        }
         (Some(link), _) => Ok(differences(wanted, link)),
     }
 }

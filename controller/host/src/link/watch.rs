@@ -41,8 +41,7 @@ impl futures::Stream for Watch {
 
 /// Watches links, addresses and routes of the namespace, until the watch is dropped.
 pub async fn watch_namespace(namespace: &Namespace) -> netns::Result<Watch> {
-    let failed =
-        |source| netns::Error::Namespace { action: "watch", name: namespace.name().to_owned(), source };
+    let failed = |source| netns::Error::Namespace { action: "watch", name: namespace.name().to_owned(), source };
     let socket = netns::enter(namespace, subscribe).await?.map_err(failed)?;
     // Room for one: a wake-up carries nothing, so a second would say no more than the first.
     let (wake, woken) = mpsc::channel(1);

@@ -31,10 +31,7 @@ pub fn run_in<T: Send>(namespace: &Namespace, action: impl FnOnce() -> T + Send)
 }
 
 /// Runs an action inside the namespace without blocking the caller's worker.
-pub async fn enter<T: Send + 'static>(
-    namespace: &Namespace,
-    action: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+pub async fn enter<T: Send + 'static>(namespace: &Namespace, action: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (runtime, target) = (Handle::try_current().ok(), namespace.clone());
     off_runtime(move || inside(&target, runtime.as_ref(), action))
         .await

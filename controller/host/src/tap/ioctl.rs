@@ -1,5 +1,8 @@
 //! The few calls of the kernel's tap driver that no safe library offers on a descriptor one already has.
-#![allow(unsafe_code, reason = "ioctl takes a pointer whose type follows from the operation; each call below proves its own")]
+#![allow(
+    unsafe_code,
+    reason = "ioctl takes a pointer whose type follows from the operation; each call below proves its own"
+)]
 
 use std::ffi::{c_int, c_uint};
 use std::io;
