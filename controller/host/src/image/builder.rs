@@ -1,0 +1,381 @@
+//! Builds images: plans, coalesces equal ones, and answers what is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::apt::Apt;
+use super::cache::Cache;
+use super::contain::Contained;
+use super::disk::make_disk;
+use super::error::{Error, Result};
+use super::guest::{fingerprint, make_lean};
+use super::hash::{digest_of, key_of};
+use super::import::ImportPlan;
+use super::lock::Lock;
+use super::progress::{Progress, Report};
+use super::recipe::{DEFAULT_DISK_BYTES, DiskFormat, FileEntry, Recipe, Source, Unit};
+use super::rootfs::{RootfsPlan, installed};
+use super::tree::Tree;
+use super::units::apply_unit;
+
+/// Space that unpacking a root and making a disk of it takes for a while.
+const SPACE_BYTES: u64 = 1 << 30;
+
+/// What a builder is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory for images, and for what is under way.
+    pub cache_dir: PathBuf,
+    /// Directory for package lists and files, which several builders may share; `cache_dir` when none.
+    pub packages_dir: Option<PathBuf>,
+    /// User and group that parse imported disks; they should own nothing else.
+    pub converter: (u32, u32),
+    /// Age at which package lists are fetched again.
+    pub lists_max_age: Duration,
+}
+
+impl Options {
+    /// Usual options for a cache directory.
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Options {
+        Options {
+            cache_dir: cache_dir.into(),
+            packages_dir: None,
+            // Debian leaves this range to nobody (Policy §9.2.2 ends at 59999 for packages).
+            converter: (62_180, 62_180),
+            lists_max_age: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// An image that can be booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Name of its content: recipe, resolved packages and builder.
+    pub key: String,
+    /// SHA-256 of the disk in hex.
+    pub digest: String,
+    /// The disk; never written to, guests write to an overlay.
+    pub disk: PathBuf,
+    /// How the disk is written.
+    pub disk_format: DiskFormat,
+    /// Size of the disk as a guest sees it.
+    pub disk_bytes: u64,
+    /// Kernel for direct boot; none when the disk has its own boot loader.
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk for that kernel.
+    pub initrd: Option<PathBuf>,
+    /// Release of the kernel; empty for imported ones.
+    pub kernel_version: String,
+    /// Bytes the disk occupies on the host.
+    pub size_bytes: u64,
+    /// Packages inside with their versions.
+    pub packages: Vec<(String, String)>,
+}
+
+/// What `image.json` holds: [`Built`] without paths, and what a layer needs of its base.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Description {
+    digest: String,
+    disk_bytes: u64,
+    size_bytes: u64,
+    has_kernel: bool,
+    has_initrd: bool,
+    kernel_version: String,
+    packages: Vec<(String, String)>,
+    system: Option<System>,
+}
+
+/// What a layer takes over from its base.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct System {
+    suite: String,
+    rootfs: String,
+    files: Vec<FileEntry>,
+    units: Vec<Unit>,
+    disk_bytes: u64,
+}
+
+/// A recipe with everything looked up that its key depends on.
+enum Plan {
+    System { key: String, apt: Apt, rootfs: RootfsPlan, system: System },
+    Import(ImportPlan),
+}
+
+/// Builds and keeps images. Cheap to clone; several processes may share one cache directory.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    options: Arc<Options>,
+    cache: Cache,
+}
+
+impl Builder {
+    /// A builder; removes what an earlier one left half-made.
+    pub async fn open(options: Options) -> Result<Builder> {
+        let cache = Cache::new(options.cache_dir.clone());
+        let builder = Builder { options: Arc::new(options), cache };
+        builder.run(|builder| builder.cache.sweep_partials()).await?;
+        Ok(builder)
+    }
+
+    /// The key of the image that the recipe gives today: it moves when packages get new versions.
+    pub async fn key(&self, recipe: &Recipe) -> Result<String> {
+        let recipe = recipe.clone();
+        self.run(move |builder| Ok(builder.plan(&recipe)?.key().to_owned())).await
+    }
+
+    /// Builds the image, or answers the equal one that is there or being built.
+    ///
+    /// Dropping the future does not stop a build that has begun; the end of this process does, without a trace.
+    pub async fn build(&self, recipe: &Recipe, progress: impl Fn(Progress) + Send + Sync + 'static) -> Result<Built> {
+        let recipe = recipe.clone();
+        let report = Report::new(progress);
+        self.run(move |builder| {
+            report.step(0, "resolving packages");
+            let plan = builder.plan(&recipe)?;
+            if let Some(found) = builder.load(plan.key())? {
+                return Ok(found);
+            }
+            require_root()?;
+            report.step(1, "waiting for an equal build");
+            let _lock = Lock::take(&builder.cache.lock(plan.key()))?;
+            if let Some(found) = builder.load(plan.key())? {
+                return Ok(found);
+            }
+            let built = match &plan {
+                Plan::System { key, apt, rootfs, system } => builder.build_system(key, apt, rootfs, system, &report),
+                Plan::Import(import) => builder.build_import(import, &report),
+            }?;
+            report.step(100, "done");
+            Ok(built)
+        })
+        .await
+    }
+
+    /// The image with this key, if it is there.
+    pub async fn find(&self, key: &str) -> Result<Option<Built>> {
+        let key = key.to_owned();
+        self.run(move |builder| builder.load(&key)).await
+    }
+
+    /// Reads the whole disk again and fails when it is no longer what was built.
+    pub async fn verify(&self, built: &Built) -> Result<()> {
+        let built = built.clone();
+        self.run(move |_| {
+            let found = digest_of(&built.disk)?;
+            match found == built.digest {
+                true => Ok(()),
+                false => Err(Error::Digest { path: built.disk, expected: built.digest, found }),
+            }
+        })
+        .await
+    }
+
+    /// Removes every image not named, with what only those needed; answers the keys removed.
+    pub async fn remove_unused(&self, keep: &BTreeSet<String>) -> Result<Vec<String>> {
+        let keep = keep.clone();
+        self.run(move |builder| {
+            let mut rootfs = BTreeSet::new();
+            for key in builder.cache.images()?.into_iter().filter(|key| keep.contains(key)) {
+                let description = builder.describe(&key)?;
+                rootfs.extend(description.and_then(|found| found.system).map(|system| system.rootfs));
+            }
+            builder.cache.retain(&keep, &rootfs)
+        })
+        .await
+    }
+
+    /// Runs blocking work on a thread that lives as long as the work, which is what kills the work's programs with us.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Builder) -> Result<T> + Send + 'static) -> Result<T> {
+        let builder = self.clone();
+        tokio::task::spawn_blocking(move || work(&builder)).await.map_err(Error::Interrupted)?
+    }
+
+    fn plan(&self, recipe: &Recipe) -> Result<Plan> {
+        recipe.validate()?;
+        match &recipe.source {
+            Source::Debian { suite, packages, kernel_package } => {
+                let apt = self.apt(suite)?;
+                let rootfs = RootfsPlan::debian(&apt, suite, packages, kernel_package)?;
+                let system = System {
+                    suite: suite.clone(),
+                    rootfs: rootfs.key.clone(),
+                    files: recipe.files.clone(),
+                    units: recipe.units.clone(),
+                    disk_bytes: recipe.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES),
+                };
+                Ok(Plan::system(apt, rootfs, system))
+            }
+            Source::Layer { base, packages } => self.plan_layer(recipe, base, packages),
+            Source::File { path, sha256, format, kernel, initrd } => {
+                let plan = ImportPlan::new(path, sha256, *format, kernel.as_deref(), initrd.as_deref())?;
+                Ok(Plan::Import(plan))
+            }
+        }
+    }
+
+    fn plan_layer(&self, recipe: &Recipe, base: &str, packages: &[String]) -> Result<Plan> {
+        let missing = || Error::BaseMissing { key: base.to_owned() };
+        let below = self.describe(base)?.ok_or_else(missing)?;
+        let mut system = below.system.ok_or_else(|| Error::BaseOpaque { key: base.to_owned() })?;
+        let apt = self.apt(&system.suite)?;
+        let rootfs = RootfsPlan::layer(&self.cache, &apt, &system.rootfs, &system.suite, packages)?;
+        system.rootfs = rootfs.key.clone();
+        system.files.extend(recipe.files.iter().cloned());
+        system.units.extend(recipe.units.iter().cloned());
+        system.disk_bytes = recipe.disk_bytes.unwrap_or(system.disk_bytes);
+        Ok(Plan::system(apt, rootfs, system))
+    }
+
+    fn apt(&self, suite: &str) -> Result<Apt> {
+        let dir = self.options.packages_dir.as_ref().unwrap_or(&self.options.cache_dir);
+        let apt = Apt::open(dir, suite)?;
+        apt.refresh(self.options.lists_max_age)?;
+        Ok(apt)
+    }
+
+    fn build_system(&self, key: &str, apt: &Apt, plan: &RootfsPlan, system: &System, report: &Report) -> Result<Built> {
+        let rootfs = plan.ensure(&self.cache, apt, report)?;
+        let below = self.cache.rootfs(&plan.key);
+        self.cache.require_space(SPACE_BYTES)?;
+        let partial = self.cache.fresh_partial(key)?;
+        report.step(80, "unpacking the root");
+        let root = partial.join("root");
+        unpack(&below.join("root.tar"), &root)?;
+        let tree = Tree::open(&root)?;
+        make_lean(&tree, &system.files, &system.units)?;
+        for file in &system.files {
+            tree.write(&file.path, file.mode, &file.content)?;
+        }
+        for unit in &system.units {
+            apply_unit(&tree, unit)?;
+        }
+        tree.clamp_times()?;
+        report.step(88, "making the disk");
+        make_disk(&root, &partial.join("disk.raw"), system.disk_bytes)?;
+        for file in ["kernel", "initrd"] {
+            fs::hard_link(below.join(file), partial.join(file)).map_err(Error::io("link", below.join(file)))?;
+        }
+        let status = below.join("status");
+        let status = fs::read_to_string(&status).map_err(Error::io("read", &status))?;
+        let description = Description {
+            kernel_version: rootfs.kernel_version,
+            packages: installed(&status),
+            system: Some(system.clone()),
+            ..describe_disk(&partial, report)?
+        };
+        self.publish(key, &partial, &["disk.raw", "kernel", "initrd"], description)
+    }
+
+    fn build_import(&self, import: &ImportPlan, report: &Report) -> Result<Built> {
+        let partial = self.cache.fresh_partial(&import.key)?;
+        let files = import.fill(&self.cache, &partial, self.options.converter, report);
+        // What was refused is of no use to a later try.
+        let files = files.inspect_err(|_| {
+            let _ = super::cache::remove_tree(&partial);
+        })?;
+        let description = Description {
+            has_kernel: files.contains(&"kernel"),
+            has_initrd: files.contains(&"initrd"),
+            ..describe_disk(&partial, report)?
+        };
+        self.publish(&import.key, &partial, &files, description)
+    }
+
+    fn publish(&self, key: &str, partial: &Path, files: &[&str], description: Description) -> Result<Built> {
+        let place = self.cache.image(key);
+        self.cache.publish(partial, &place, files, "image.json", &description)?;
+        Ok(built(key, &place, description))
+    }
+
+    fn describe(&self, key: &str) -> Result<Option<Description>> {
+        // A key is a name of ours; anything else could lead out of the cache.
+        match key.bytes().all(|b| b.is_ascii_hexdigit()) && !key.is_empty() {
+            true => self.cache.load(&self.cache.image(key).join("image.json")),
+            false => Ok(None),
+        }
+    }
+
+    fn load(&self, key: &str) -> Result<Option<Built>> {
+        let Some(description) = self.describe(key)? else {
+            return Ok(None);
+        };
+        let place = self.cache.image(key);
+        let disk = place.join("disk.raw");
+        let length = fs::metadata(&disk).map_err(Error::io("read", &disk))?.len();
+        match length == description.disk_bytes {
+            true => Ok(Some(built(key, &place, description))),
+            false => Err(Error::Refused {
+                path: disk,
+                reason: format!("it has {length} bytes instead of {}: delete the image", description.disk_bytes),
+            }),
+        }
+    }
+}
+
+impl Plan {
+    fn system(apt: Apt, rootfs: RootfsPlan, system: System) -> Plan {
+        Plan::System { key: key_of("image", &(fingerprint(), &system)), apt, rootfs, system }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Plan::System { key, .. } => key,
+            Plan::Import(import) => &import.key,
+        }
+    }
+}
+
+fn built(key: &str, place: &Path, description: Description) -> Built {
+    Built {
+        key: key.to_owned(),
+        digest: description.digest,
+        disk: place.join("disk.raw"),
+        disk_format: DiskFormat::Raw,
+        disk_bytes: description.disk_bytes,
+        kernel: description.has_kernel.then(|| place.join("kernel")),
+        initrd: description.has_initrd.then(|| place.join("initrd")),
+        kernel_version: description.kernel_version,
+        size_bytes: description.size_bytes,
+        packages: description.packages,
+    }
+}
+
+fn describe_disk(partial: &Path, report: &Report) -> Result<Description> {
+    report.step(94, "hashing the disk");
+    let disk = partial.join("disk.raw");
+    let metadata = fs::metadata(&disk).map_err(Error::io("read", &disk))?;
+    Ok(Description {
+        digest: digest_of(&disk)?,
+        disk_bytes: metadata.len(),
+        size_bytes: metadata.blocks() * 512,
+        has_kernel: true,
+        has_initrd: true,
+        kernel_version: String::new(),
+        packages: Vec::new(),
+        system: None,
+    })
+}
+
+fn unpack(tar: &Path, root: &Path) -> Result<()> {
+    fs::create_dir(root).map_err(Error::io("create", root))?;
+    Contained::new("unpack the root", "tar")?
+        .args(["--extract", "--preserve-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--file"])
+        .arg(tar)
+        .arg("--directory")
+        .arg(root)
+        .run()
+        .map(|_| ())
+}
+
+fn require_root() -> Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Error::NotRoot),
+    }
+}
