@@ -100,10 +100,10 @@ pub(super) fn unknown_fields(resource: &Resource, body: &mut Value) -> Vec<Strin
 
 /// Everything wrong with a document, as one 422.
 pub(super) fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Result<(), Error> {
-    let mut errors = schema::validate_metadata(&resource.definition, new);
-    if let Some(old) = old {
-        errors.extend(schema::metadata::validate_metadata_update(&resource.definition, new, old));
-    }
+    let mut errors = match old {
+        None => schema::validate_metadata(&resource.definition, new),
+        Some(old) => schema::metadata::validate_metadata_update(&resource.definition, new, old),
+    };
     errors.extend(resource.version().schema.validate(new, old));
     errors.extend(crate::special::validate(resource, new, old));
     if errors.is_empty() {
