@@ -185,6 +185,11 @@ pub fn ensure_volume(path: &Path, size: u64, ext4: Option<&Ext4>, owner: Option<
     Ok(true)
 }
 
+/// The base of an overlay of ours; `None` when the file is something else.
+pub fn base_of(path: &Path) -> Result<Option<PathBuf>, Error> {
+    Ok(qcow2::base(&head(path)?))
+}
+
 /// Removes a disk, whole or half-made.
 pub fn remove(path: &Path) -> Result<(), Error> {
     for path in [path.to_owned(), partial(path)] {

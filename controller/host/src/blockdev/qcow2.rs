@@ -4,7 +4,7 @@
 //! whose bytes the guest would then see, and a tool that opens the image follows it. Writing, because it is one header and
 //! three tables, and starting a process for it is a good part of what a new machine costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Untrusted;
 
@@ -101,6 +101,14 @@ pub fn size(head: &[u8]) -> Option<u64> {
     number(head, 24, 8).ok().filter(|_| is_qcow2(head))
 }
 
+/// The base that the header of an image of our own names.
+pub fn base(head: &[u8]) -> Option<PathBuf> {
+    let at = usize::try_from(number(head, 8, 8).ok()?).ok().filter(|at| is_qcow2(head) && *at > 0)?;
+    let length = usize::try_from(number(head, 16, 4).ok()?).ok()?;
+    let name = head.get(at..at.checked_add(length)?)?;
+    Some(std::str::from_utf8(name).ok()?.into())
+}
+
 fn number(head: &[u8], at: usize, length: usize) -> Result<u64, Untrusted> {
     let bytes = head.get(at..at + length).ok_or(Untrusted::Malformed("it ends within its header"))?;
     Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
@@ -120,12 +128,14 @@ mod tests {
     #[test]
     fn an_image_of_one_file_is_taken() {
         assert_eq!(check_header(&alone()).unwrap(), 1 << 30);
+        assert_eq!(base(&alone()), None);
     }
 
     #[test]
     fn an_image_that_names_another_file_is_refused() {
         let overlay = render_overlay(Path::new("/etc/shadow"), "raw", 1 << 30).unwrap();
         assert!(matches!(check_header(&overlay), Err(Untrusted::BackingFile)));
+        assert_eq!(base(&overlay), Some("/etc/shadow".into()));
         let mut nameless = alone();
         nameless[19] = 1;
         assert!(matches!(check_header(&nameless), Err(Untrusted::BackingFile)));
@@ -148,7 +158,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_judged_without_panic(head in proptest::collection::vec(any::<u8>(), 0..128)) {
-            let _ = check_header(&head);
+            let _ = (check_header(&head), base(&head), size(&head));
         }
     }
 }

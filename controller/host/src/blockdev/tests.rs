@@ -18,6 +18,7 @@ fn qemu_finds_our_overlay_in_order_and_its_base_below() {
     assert!(ensure_overlay(&base, DiskFormat::Raw, &middle, None, None).unwrap());
     assert!(ensure_overlay(&middle, DiskFormat::Qcow2, &top, Some(40 << 30), None).unwrap());
     assert!(!ensure_overlay(&middle, DiskFormat::Qcow2, &top, None, None).unwrap());
+    assert_eq!(base_of(&top).unwrap(), Some(middle.clone()));
     for image in [&middle, &top] {
         run("qemu-img", &["check", "-f", "qcow2", image.to_str().unwrap()]);
     }

@@ -241,6 +241,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = dir.path().join("accelerator.json");
         let verdict = detect(&cache, None).await;
+        println!("{verdict:?}");
         // Whatever this machine has, the answer must be what a guest really does here, even as root.
         if probe(Accelerator::Kvm, None).await.is_err() {
             assert_eq!(verdict.accelerator, Accelerator::Tcg, "{verdict:?}");

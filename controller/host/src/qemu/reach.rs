@@ -7,7 +7,11 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::machine::Machine;
+use super::machine::{DiskFormat, Machine};
+use crate::blockdev;
+
+/// Images under one another that are looked at; a longer chain would be too slow to boot from anyway.
+const MOST_LAYERS: usize = 16;
 
 /// User and group that a QEMU runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +42,21 @@ pub fn check(machine: &Machine, identity: Identity) -> Result<(), Unreachable> {
     for (path, write) in reads.chain(disks) {
         check_file(path, write, identity)?;
     }
+    let overlays = machine.disks.iter().filter(|disk| disk.format == DiskFormat::Qcow2);
+    overlays.map(|disk| &disk.path).try_for_each(|path| check_bases(path, identity))?;
     for dir in machine.run_dir.ancestors() {
         check_bit(&machine.run_dir, dir, 1, false, identity)?;
+    }
+    Ok(())
+}
+
+/// The images under an overlay. What cannot be read here is for QEMU to complain about.
+fn check_bases(overlay: &Path, identity: Identity) -> Result<(), Unreachable> {
+    let mut above = overlay.to_owned();
+    for _ in 0..MOST_LAYERS {
+        let Ok(Some(base)) = blockdev::base_of(&above) else { break };
+        check_file(&base, false, identity)?;
+        above = base;
     }
     Ok(())
 }
@@ -91,6 +108,12 @@ mod tests {
         check_file(&home.join("disk"), false, SOMEBODY).unwrap();
         let error = check_file(&home.join("disk"), true, SOMEBODY).unwrap_err().to_string();
         assert!(error.contains("written") && error.ends_with("/home/disk\""), "{error}");
+        let overlay = dir.path().join("overlay");
+        fs::write(home.join("base"), [0; 512]).unwrap();
+        blockdev::ensure_overlay(&home.join("base"), DiskFormat::Raw, &overlay, None, None).unwrap();
+        fs::set_permissions(home.join("base"), fs::Permissions::from_mode(0o600)).unwrap();
+        let error = check_bases(&overlay, SOMEBODY).unwrap_err().to_string();
+        assert!(error.contains("/home/base"), "{error}");
         let error = check_file(&home.join("none"), true, SOMEBODY).unwrap_err().to_string();
         assert!(error.contains("there is no"), "{error}");
     }

@@ -56,6 +56,9 @@ async fn end(
     if !grace.is_zero() && ask(monitor, agent).await && gone(id, grace).await {
         return Ok(Ended::Gracefully);
     }
+    if !id.is_alive() {
+        return Ok(Ended::Gracefully);
+    }
     if let Some(monitor) = monitor {
         match monitor.quit().await {
             Ok(()) if gone(id, QUIT).await => return Ok(Ended::Quit),

@@ -3,6 +3,6 @@ d=$1/$2
 [ -d "$d" ] || exit 0
 if ! flock -s -n "$d/lock" true && [ -e "$d/pid" ]; then
 	read -r pid < "$d/pid"
-	kill -s KILL "-$pid"
+	kill -9 "-$pid"
 fi
 rm -rf "$d"

@@ -74,7 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     pub async fn tell(&mut self, command: &[u8], moment: Duration) -> io::Result<Option<Answer>> {
         self.send(command).await?;
         match tokio::time::timeout(moment, self.line()).await {
-            Ok(line) => Ok(Some(serde_json::from_slice(&line?)?)),
+            Ok(Ok(line)) => Ok(Some(serde_json::from_slice(&line)?)),
+            // What was told may well end the machine within that moment.
+            Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => Ok(None),
+            Ok(Err(error)) => Err(error),
             Err(_) => Ok(None),
         }
     }

@@ -169,7 +169,7 @@ impl GuestAgent {
                 return Err(Error::Timeout { command: "guest-exec-status", deadline });
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            pause = (pause * 3 / 2).min(longest);
         }
     }
 

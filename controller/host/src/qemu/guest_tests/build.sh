@@ -8,12 +8,13 @@ work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
-apt-get -qq -o APT::Sandbox::User=root download "$kernel" qemu-guest-agent busybox-static \
+apt-get -qq -o APT::Sandbox::User=root download "$kernel" qemu-guest-agent busybox-static util-linux \
 	libc6 libglib2.0-0 libnuma1 libudev1 liburing2 libpcre2-8-0
 for package in *.deb; do dpkg-deb -x "$package" x; done
 lib=lib/x86_64-linux-gnu
 mkdir -p rd/bin rd/sbin rd/dev rd/proc rd/sys rd/run rd/tmp rd/var/run rd/modules rd/lib64 rd/$lib
-cp x/bin/busybox x/usr/sbin/qemu-ga rd/bin/
+# Busybox has all but one of what named commands need.
+cp x/bin/busybox x/usr/sbin/qemu-ga x/usr/bin/flock rd/bin/
 cp -L x/lib64/ld-linux-x86-64.so.2 rd/lib64/
 for name in libc libm libglib-2.0 libgmodule-2.0 libnuma libpcre2-8 libudev liburing; do
 	cp -L "$(ls x/$lib/$name.so.* x/usr/$lib/$name.so.* 2> /dev/null | head -n 1)" rd/$lib/
