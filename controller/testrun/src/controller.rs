@@ -1,0 +1,150 @@
+//! Wakes for every TestRun and drives it to its verdict; at most so many at the same time, the others stay Pending.
+
+use crate::engine::{self, Stop};
+use crate::live::{self, Live};
+use crate::metrics;
+use crds::TestRun;
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt, StreamExt};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::Store;
+use kube::runtime::wait::{await_condition, conditions::is_deleted};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Name under which Events are published.
+const REPORTER: &str = "testrun";
+/// Pause before a run that could not be driven is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Settings of the test engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory for all output of steps.
+    pub artifact_dir: PathBuf,
+    /// Runs at the same time.
+    pub concurrency: u16,
+    /// Newest runs that are shown as metrics.
+    pub metric_runs: usize,
+}
+
+impl Options {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(artifact_dir: impl Into<PathBuf>) -> Self {
+        Self { artifact_dir: artifact_dir.into(), concurrency: 16, metric_runs: 20 }
+    }
+}
+
+/// A reconcile that has to be repeated.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot read the run")]
+    Read(#[source] kube::Error),
+    #[error("cannot drive the run")]
+    Drive(#[source] Stop),
+    #[error("cannot watch the run")]
+    Watch(#[source] kube::runtime::wait::Error),
+}
+
+struct Context {
+    client: Client,
+    recorder: Recorder,
+    options: Options,
+    runs: Store<TestRun>,
+    shutdown: Shared<BoxFuture<'static, ()>>,
+}
+
+/// Drives every TestRun until `shutdown`. Runs under way are left as after a crash and taken up by the next engine.
+pub async fn run(client: Client, options: Options, shutdown: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.boxed().shared();
+    let controller = Controller::new(Api::<TestRun>::all(client.clone()), watcher::Config::default())
+        .with_config(Config::default().concurrency(options.concurrency.max(1)))
+        .graceful_shutdown_on(shutdown.clone());
+    let runs = controller.store();
+    metrics::publish(runs.clone(), options.metric_runs);
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), Reporter::from(REPORTER)),
+        client,
+        options,
+        runs,
+        shutdown,
+    });
+    controller
+        .run(reconcile, retry, context.clone())
+        .for_each(|end| async {
+            if let Err(error) = end {
+                tracing::debug!(%error, "test run not driven");
+            }
+        })
+        .await;
+    metrics::withdraw();
+}
+
+async fn reconcile(cached: Arc<TestRun>, context: Arc<Context>) -> Result<Action, Error> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let api: Api<TestRun> = Api::namespaced(context.client.clone(), &namespace);
+    let name = cached.name_any();
+    if is_over(&cached) {
+        return Ok(Action::await_change());
+    }
+    // The cache may be behind what an engine before us has stored.
+    let Some(run) = api.get_opt(&name).await.map_err(Error::Read)? else {
+        return Ok(Action::await_change());
+    };
+    if is_over(&run) {
+        return Ok(Action::await_change());
+    }
+    let uid = run.uid().unwrap_or_default();
+    let artifacts = context.options.artifact_dir.clone();
+    let world = Live::new(context.client.clone(), context.recorder.clone(), artifacts, &run);
+    let end = tokio::select! {
+        end = Box::pin(engine::drive(&world, run)) => end.map(drop),
+        gone = await_condition(api, &name, is_deleted(&uid)) => {
+            gone.map_err(Error::Watch)?;
+            Err(Stop::Gone)
+        }
+        () = context.shutdown.clone() => return Ok(Action::await_change()),
+    };
+    sweep(&context).await;
+    match end {
+        Ok(()) | Err(Stop::Gone) => Ok(Action::await_change()),
+        Err(Stop::Superseded) => Ok(Action::requeue(Duration::from_secs(1))),
+        Err(stop) => Err(Error::Drive(stop)),
+    }
+}
+
+fn is_over(run: &TestRun) -> bool {
+    let phase = run.status.as_ref().map(|status| status.phase);
+    run.metadata.deletion_timestamp.is_some() || phase.is_some_and(|phase| phase.is_final())
+}
+
+fn retry(run: Arc<TestRun>, error: &Error, _: Arc<Context>) -> Action {
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(
+        namespace = run.namespace(),
+        name = run.name_any(),
+        %error,
+        source,
+        "test run will be tried again"
+    );
+    Action::requeue(RETRY)
+}
+
+/// Removes the artifacts of runs that were deleted.
+async fn sweep(context: &Context) {
+    if context.runs.wait_until_ready().await.is_err() {
+        return;
+    }
+    let live: HashSet<String> = context.runs.state().iter().filter_map(|run| run.uid()).collect();
+    match live::sweep(&context.options.artifact_dir, &live).await {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "artifacts of deleted runs removed"),
+        Err(error) => tracing::warn!(%error, "artifacts not swept"),
+    }
+}
