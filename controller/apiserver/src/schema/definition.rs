@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::error::FieldError;
 use super::structural::Schema;
+use super::{crd, events};
 
 /// One kind with all its versions.
 #[derive(Debug)]
@@ -87,15 +88,28 @@ pub struct Column {
     pub description: String,
     /// 0 is shown always, more only with `-o wide`.
     pub priority: i32,
-    /// Compiled path.
-    pub path: super::table::Path,
+    /// Where the cell comes from.
+    pub cell: super::table::Cell,
 }
 
 impl Definition {
     /// Compiles a `CustomResourceDefinition` document, or says everything that is wrong with it.
-    pub fn from_crd(crd: &Value) -> Result<Self, Vec<FieldError>> {
-        let _ = crd;
-        Err(vec![])
+    ///
+    /// The CEL parser recurses deeply for its size, so this runs on a thread with a stack of its own: a rule that a user
+    /// sends may not end the server.
+    pub fn from_crd(document: &Value) -> Result<Self, Vec<FieldError>> {
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("crd-compile".to_owned())
+                .stack_size(32 << 20)
+                .spawn_scoped(scope, || crd::compile(document))
+                .map_err(|_| ())
+                .and_then(|thread| thread.join().map_err(|_| ()))
+                .unwrap_or_else(|()| {
+                    let why = "Internal error: the definition could not be compiled";
+                    Err(vec![FieldError::new("spec", super::Cause::Internal, why)])
+                })
+        })
     }
 
     /// The version called `name`, served or not.
@@ -125,11 +139,40 @@ impl Definition {
 
     /// Turns a stored object into `version` of this definition (apiVersion, and fields where kinds share one storage).
     pub fn decode(&self, version: &Version, object: &mut Value) {
-        let _ = (version, object);
+        if self.shares_event_storage() {
+            events::to_events_group(object);
+        }
+        if let Value::Object(map) = object {
+            map.insert("apiVersion".to_owned(), self.api_version(version).into());
+        }
     }
 
     /// Turns an object of this definition into what is stored.
     pub fn encode(&self, object: &mut Value) {
-        let _ = object;
+        if self.shares_event_storage() {
+            events::to_core_group(object);
+        } else if let Value::Object(map) = object {
+            map.insert("apiVersion".to_owned(), self.api_version(self.storage()).into());
+        }
+    }
+
+    /// Whether a stored object can be served as `version` without [`Self::decode`].
+    pub fn serves_stored_bytes(&self, version: &Version) -> bool {
+        version.storage && !self.shares_event_storage()
+    }
+
+    fn shares_event_storage(&self) -> bool {
+        self.builtin && self.group == events::GROUP
+    }
+}
+
+impl Version {
+    /// The text of the Warning header for a deprecated version.
+    pub fn warning(&self, definition: &Definition) -> Option<String> {
+        self.deprecated.then(|| {
+            self.deprecation_warning
+                .clone()
+                .unwrap_or_else(|| format!("{} {} is deprecated", definition.api_version(self), definition.kind))
+        })
     }
 }

@@ -1,7 +1,16 @@
-//! Patches.
+//! Patches: RFC 7386, RFC 6902, and the part of strategic merge that built-in kinds need.
+//!
+//! All three work on decoded values and are limited in size beforehand by the request's limit; what a small patch can
+//! blow up (repeated `copy` of JSON patch) is limited here.
+
+use serde_json::{Map, Value};
 
 use super::Definition;
-use serde_json::Value;
+
+/// Operations in one JSON patch, as the official server limits them.
+const OPERATIONS: usize = 10_000;
+/// What the copies of one JSON patch may add, in bytes.
+const COPIED: usize = 3 << 20;
 
 /// A patch that cannot be applied; [`PatchError::code`] is the HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,18 +41,162 @@ impl PatchError {
     }
 }
 
-/// RFC 7386.
+/// RFC 7386: objects merge, null removes, everything else replaces.
 pub fn merge_patch(object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    let _ = (object, patch);
+    let Value::Object(patch) = patch else {
+        return Err(PatchError::Malformed("error decoding patch: json: cannot unmarshal into an object".to_owned()));
+    };
+    merge(object, patch);
     Ok(())
 }
+
+fn merge(target: &mut Value, patch: Map<String, Value>) {
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(&key);
+            }
+            Value::Object(inner) => merge(target.entry(key).or_insert(Value::Null), inner),
+            other => {
+                target.insert(key, other);
+            }
+        }
+    }
+}
+
 /// RFC 6902; `patch` is the decoded body. On an error the object is unchanged.
 pub fn json_patch(object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    let _ = (object, patch);
+    let count = patch.as_array().map(Vec::len).unwrap_or_default();
+    if count > OPERATIONS {
+        let why = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {count}");
+        return Err(PatchError::TooLarge(why));
+    }
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let mut patched = object.clone();
+    let mut copied = 0;
+    for operation in &patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            let from = copy.from.to_string();
+            copied += patched.pointer(&from).map_or(0, weight);
+            if copied > COPIED {
+                return Err(PatchError::TooLarge(format!("the copies of a JSON patch may add at most {COPIED} bytes")));
+            }
+        }
+        json_patch::patch(&mut patched, std::slice::from_ref(operation))
+            .map_err(|error| PatchError::Unprocessable(format!("the server rejected our request due to an error in our request: {}", worded(&error))))?;
+    }
+    *object = patched;
     Ok(())
 }
-/// `application/strategic-merge-patch+json`, for built-in kinds only.
+
+fn worded(error: &json_patch::PatchError) -> String {
+    match error.kind {
+        json_patch::PatchErrorKind::TestFailed => format!("testing path {} failed", error.path),
+        _ => format!("operation does not apply: doc is missing path or it is invalid: {}", error.path),
+    }
+}
+
+/// Roughly the bytes a value takes.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(weight).sum::<usize>(),
+        Value::Object(map) => 2 + map.iter().map(|(key, value)| key.len() + 3 + weight(value)).sum::<usize>(),
+        _ => 8,
+    }
+}
+
+/// `application/strategic-merge-patch+json`, for built-in kinds only: as a merge patch, with lists merged by the keys the
+/// kind's fields have.
 pub fn strategic_patch(definition: &Definition, object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    let _ = (definition, object, patch);
+    if !definition.builtin || definition.kind == "CustomResourceDefinition" {
+        let why = "the body of the request was in an unknown format - accepted media types include: \
+                   application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+        return Err(PatchError::Unsupported(why.to_owned()));
+    }
+    let Value::Object(patch) = patch else {
+        return Err(PatchError::Malformed("error decoding patch: json: cannot unmarshal into an object".to_owned()));
+    };
+    strategic(object, patch);
     Ok(())
 }
+
+/// How a list of a built-in kind is merged.
+fn list_key(field: &str) -> Option<&'static str> {
+    match field {
+        "ownerReferences" => Some("uid"),
+        "conditions" => Some("type"),
+        "secrets" | "imagePullSecrets" => Some("name"),
+        // A set: the item is its own key.
+        "finalizers" => Some(""),
+        _ => None,
+    }
+}
+
+fn strategic(target: &mut Value, mut patch: Map<String, Value>) {
+    match patch.remove("$patch").as_ref().and_then(Value::as_str) {
+        Some("replace") => *target = Value::Object(Map::new()),
+        Some("delete") => {
+            *target = Value::Object(Map::new());
+            return;
+        }
+        _ => {}
+    }
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    patch.remove("$retainKeys");
+    for (key, value) in patch {
+        if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/") {
+            if let (Some(Value::Array(items)), Value::Array(gone)) = (target.get_mut(field), value) {
+                items.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
+        if key.starts_with("$setElementOrder/") {
+            continue;
+        }
+        match (value, list_key(&key)) {
+            (Value::Null, _) => {
+                target.remove(&key);
+            }
+            (Value::Object(inner), _) => strategic(target.entry(key).or_insert(Value::Null), inner),
+            (Value::Array(items), Some(by)) => merge_list(target.entry(key).or_insert(Value::Null), items, by),
+            (other, _) => {
+                target.insert(key, other);
+            }
+        }
+    }
+}
+
+fn merge_list(target: &mut Value, items: Vec<Value>, by: &str) {
+    if !target.is_array() {
+        *target = Value::Array(Vec::new());
+    }
+    let Value::Array(list) = target else { return };
+    if items.iter().any(|item| item.get("$patch").and_then(Value::as_str) == Some("replace")) {
+        list.clear();
+    }
+    for item in items {
+        let same = |other: &Value| if by.is_empty() { *other == item } else { other.get(by) == item.get(by) };
+        let found = list.iter().position(same);
+        match (item, found) {
+            (item, Some(at)) if item.get("$patch").and_then(Value::as_str) == Some("delete") => {
+                list.remove(at);
+            }
+            (item, _) if item.get("$patch").is_some() => {}
+            (Value::Object(inner), Some(at)) => strategic(&mut list[at], inner),
+            (_, Some(_)) => {}
+            (item, None) => list.push(item),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,10 +14,13 @@
 //! ```
 
 pub mod builtin;
+mod cel;
+pub mod crd;
 pub mod definition;
 pub mod discovery;
 pub mod error;
 pub mod events;
+pub mod jsonpath;
 pub mod merge;
 pub mod metadata;
 pub mod openapi;
