@@ -22,8 +22,11 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(2);
 /// etcd cuts off clients that ping more often than every 5 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Entries of a full list fetched at once.
-const PAGE: i64 = 500;
+/// Entries of a full list fetched at once: few until their size is known, then about [`PAGE_BYTES`] of them. Pages are
+/// not free either: etcd 3.4 counts the whole range for each.
+const FIRST_PAGE: i64 = 100;
+const LARGEST_PAGE: i64 = 10_000;
+const PAGE_BYTES: usize = 8 << 20;
 
 /// What a failure says about the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +177,9 @@ impl Link {
         let mut start = self.keys.prefix().as_bytes().to_vec();
         let mut listing = Listing::default();
         let mut at: Option<Revision> = None;
+        let mut limit = FIRST_PAGE;
         loop {
-            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+            let mut options = GetOptions::new().with_range(end.clone()).with_limit(limit);
             if let Some(at) = at {
                 options = options.with_revision(at.to_etcd());
             }
@@ -190,6 +194,7 @@ impl Link {
             if let Some(last) = kvs.last() {
                 start = [last.key(), b"\0"].concat();
             }
+            limit = next_limit(&kvs);
             for kv in kvs {
                 self.take_in(&mut listing, kv);
             }
@@ -223,6 +228,13 @@ fn range_end(prefix: &str) -> Vec<u8> {
         *last += 1;
     }
     end
+}
+
+/// How many entries like these make a page.
+fn next_limit(page: &[KeyValue]) -> i64 {
+    let bytes: usize = page.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
+    let fitting = PAGE_BYTES * page.len() / bytes.max(1);
+    i64::try_from(fitting).unwrap_or(LARGEST_PAGE).clamp(FIRST_PAGE, LARGEST_PAGE)
 }
 
 fn revision_of(answer: &GetResponse) -> Revision {

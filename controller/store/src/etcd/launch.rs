@@ -83,21 +83,28 @@ impl Launch {
 
     fn diagnose(&self, logged: u64, ports: Ports) -> EtcdError {
         let tail = tail(&self.log, logged).unwrap_or_default();
-        if tail.contains("address already in use") {
-            let peer = tail.contains(&format!(":{}: bind", ports.peer));
-            return EtcdError::PortTaken { port: if peer { ports.peer } else { ports.client } };
-        }
-        let path = self.home.path().to_owned();
-        if tail.contains("no space left on device") {
-            return EtcdError::DiskFull { path };
-        }
-        if tail.contains("permission denied") {
-            let source = std::io::ErrorKind::PermissionDenied.into();
-            return EtcdError::File { action: "write", path, source };
-        }
-        let last = tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-        EtcdError::Died { log: self.log.clone(), tail: last.to_owned() }
+        diagnose(&tail, ports, self.home.path(), &self.log)
     }
+}
+
+/// What etcd's last words mean; they are Go's errno texts.
+fn diagnose(tail: &str, ports: Ports, data: &Path, log: &Path) -> EtcdError {
+    let path = data.to_owned();
+    if tail.contains("address already in use") {
+        let peer = tail.contains(&format!(":{}: bind", ports.peer));
+        let port = if peer { ports.peer } else { ports.client };
+        return EtcdError::PortTaken { port };
+    }
+    if tail.contains("no space left on device") {
+        return EtcdError::DiskFull { path };
+    }
+    if tail.contains("permission denied") || tail.contains("read-only file system") {
+        let (action, source) = ("write", std::io::ErrorKind::PermissionDenied.into());
+        return EtcdError::File { action, path, source };
+    }
+    let last = tail.lines().rev().find(|line| !line.trim().is_empty());
+    let (log, tail) = (log.to_owned(), last.unwrap_or("nothing").to_owned());
+    EtcdError::Died { log, tail }
 }
 
 /// What was written to the log after `from`, or the end of that.
@@ -153,4 +160,51 @@ fn arguments(home: &Home, ports: Ports) -> Vec<String> {
         arguments.push(format!("--{ca}={}", files.ca.display()));
     }
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::EtcdOptions;
+
+    const PORTS: Ports = Ports { client: 21_000, peer: 21_001 };
+
+    fn diagnosed(tail: &str) -> EtcdError {
+        diagnose(tail, PORTS, Path::new("/data"), Path::new("/log"))
+    }
+
+    #[test]
+    fn last_words_are_understood() {
+        let full = diagnosed("write /data/member/wal/0.tmp: no space left on device\n");
+        assert!(matches!(full, EtcdError::DiskFull { .. }), "{full:?}");
+        let denied = diagnosed("open /data/member/snap/db: permission denied");
+        assert!(matches!(denied, EtcdError::File { action: "write", .. }), "{denied:?}");
+        let peer = diagnosed("listen tcp 127.0.0.1:21001: bind: address already in use");
+        assert!(matches!(peer, EtcdError::PortTaken { port: 21_001 }), "{peer:?}");
+        let unknown = diagnosed("first\npanic: something else\n\n");
+        assert!(unknown.to_string().contains("panic: something else"), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_and_etcd_starts_once_it_is_free() {
+        let scratch = testkit::Scratch::new().unwrap();
+        let options = EtcdOptions {
+            binary: None,
+            data_dir: scratch.join("etcd"),
+            pki_dir: scratch.join("pki"),
+            log: scratch.join("etcd.log"),
+        };
+        let (home, _lock) = Home::open(&options).unwrap();
+        let ports = home.free_ports().unwrap();
+        let binary = process::find_program("etcd", "CLUSTERCTL_ETCD").unwrap();
+        let launch = Launch { binary, log: options.log, home };
+        let taken = TcpListener::bind(("127.0.0.1", ports.client)).unwrap();
+        let error = launch.run(ports).await.unwrap_err();
+        assert!(matches!(error, EtcdError::PortTaken { port } if port == ports.client), "{error:?}");
+        drop(taken);
+        let id = launch.run(ports).await.unwrap();
+        assert_eq!(launch.running(), Some(id));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -157,17 +157,39 @@ async fn cutting_the_connection_loses_and_doubles_nothing() -> Result<()> {
     let wire = Wire::to(&lab.etcd.endpoints()[0]).await?;
     let options = StoreOptions { endpoints: vec![wire.endpoint()], ..lab.replica_options() };
     let store = Store::connect(options).await?;
+    let raw = lab.raw().await?;
+    let revision = async || -> Result<i64> {
+        let answer = raw.kv_client().get("/none", None).await?;
+        Ok(answer.header().map_or(0, etcd_client::ResponseHeader::revision))
+    };
     let cuts = AtomicUsize::new(0);
     let cut = async || {
-        wire.cut();
-        // An attempt made meanwhile is refused; every other blow mends before anyone tries.
         if cuts.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Writes are made and nobody is told.
+            wire.deafen();
+            let before = revision().await?;
+            tokio::time::timeout(SOON, async {
+                while revision().await? == before {}
+                anyhow::Ok(())
+            })
+            .await??;
+            wire.cut();
+        } else {
+            wire.cut();
+            tokio::time::timeout(SOON, wire.refuses()).await??;
         }
         wire.mend();
         Ok(())
     };
-    survive(&lab, store, cut).await
+    survive(&lab, store, cut).await?;
+    ensure!(fenced_writes() > 0, "no outcome was ever unknown: the test proves nothing");
+    Ok(())
+}
+
+fn fenced_writes() -> u64 {
+    let text = prometheus::TextEncoder::new().encode_to_string(&prometheus::gather()).unwrap_or_default();
+    let counted = text.lines().find_map(|line| line.strip_prefix("clusterctl_store_fenced_writes_total "));
+    counted.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]

@@ -1,17 +1,27 @@
-//! A wire between a store and etcd that can be cut.
+//! A wire between a store and etcd that can be cut, or lose what etcd says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// Requests pass, answers are lost.
+    Deaf,
+    Cut,
+}
+
 pub struct Wire {
     address: SocketAddr,
-    whole: Arc<watch::Sender<bool>>,
+    state: Arc<watch::Sender<State>>,
+    refused: watch::Receiver<usize>,
     relay: JoinHandle<()>,
 }
 
@@ -21,9 +31,10 @@ impl Wire {
         let target = endpoint.strip_prefix("https://").context("not https")?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let whole = Arc::new(watch::Sender::new(true));
-        let relay = tokio::spawn(relay(listener, target, whole.clone()));
-        Ok(Wire { address, whole, relay })
+        let state = Arc::new(watch::Sender::new(State::Whole));
+        let (refusals, refused) = watch::channel(0);
+        let relay = tokio::spawn(relay(listener, target, state.clone(), refusals));
+        Ok(Wire { address, state, refused, relay })
     }
 
     pub fn endpoint(&self) -> String {
@@ -32,11 +43,24 @@ impl Wire {
 
     /// Breaks what is open and refuses what is new.
     pub fn cut(&self) {
-        self.whole.send_replace(false);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Loses all answers from now on; only a cut can follow.
+    pub fn deafen(&self) {
+        self.state.send_replace(State::Deaf);
     }
 
     pub fn mend(&self) {
-        self.whole.send_replace(true);
+        self.state.send_replace(State::Whole);
+    }
+
+    /// Waits until somebody has tried the wire in vain.
+    pub async fn refuses(&self) -> Result<()> {
+        let mut refused = self.refused.clone();
+        let before = *refused.borrow();
+        refused.wait_for(|now| *now > before).await?;
+        Ok(())
     }
 }
 
@@ -46,21 +70,42 @@ impl Drop for Wire {
     }
 }
 
-async fn relay(listener: TcpListener, target: String, whole: Arc<watch::Sender<bool>>) {
-    while let Ok((mut near, _)) = listener.accept().await {
-        let mut state = whole.subscribe();
-        if !*state.borrow_and_update() {
+async fn relay(
+    listener: TcpListener,
+    target: String,
+    state: Arc<watch::Sender<State>>,
+    refusals: watch::Sender<usize>,
+) {
+    while let Ok((near, _)) = listener.accept().await {
+        if *state.borrow() == State::Cut {
+            refusals.send_modify(|count| *count += 1);
             continue;
         }
-        let target = target.clone();
+        let (target, mut seen) = (target.clone(), state.subscribe());
         tokio::spawn(async move {
-            let Ok(mut far) = TcpStream::connect(target).await else {
+            let Ok(far) = TcpStream::connect(target).await else {
                 return;
             };
+            let ((mut near_in, near_out), (far_in, mut far_out)) = (near.into_split(), far.into_split());
+            let listening = seen.clone();
             tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => {}
-                _ = state.wait_for(|whole| !whole) => {}
+                _ = copy(&mut near_in, &mut far_out) => {}
+                _ = answer(far_in, near_out, listening) => {}
+                _ = seen.wait_for(|state| *state == State::Cut) => {}
             }
         });
+    }
+}
+
+async fn answer(mut far: OwnedReadHalf, mut near: OwnedWriteHalf, state: watch::Receiver<State>) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = far.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        if *state.borrow() == State::Whole {
+            near.write_all(&buffer[..length]).await?;
+        }
     }
 }
