@@ -61,7 +61,8 @@ fn definition(document: &Value, own: Names, mut errors: Vec<FieldError>) -> Resu
     let mut versions = versions(spec, &mut errors);
     versions.sort_by(|a, b| version_order(&a.name).cmp(&version_order(&b.name)).reverse());
     let storage = versions.iter().position(|version| version.storage);
-    if versions.iter().filter(|version| version.storage).count() != 1 && !spec["versions"].is_null() {
+    let declared = spec["versions"].as_array().into_iter().flatten().filter(|version| version["storage"] == true).count();
+    if declared != 1 && spec["versions"].as_array().is_some_and(|versions| !versions.is_empty()) {
         let why = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &brief(&spec["versions"]), why));
     }

@@ -11,6 +11,8 @@ use super::Definition;
 const OPERATIONS: usize = 10_000;
 /// What the copies of one JSON patch may add, in bytes.
 const COPIED: usize = 3 << 20;
+/// As deep as the JSON parser allows, so that what is stored can be read back.
+const DEEPEST: usize = 120;
 
 /// A patch that cannot be applied; [`PatchError::code`] is the HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,18 +82,43 @@ pub fn json_patch(object: &mut Value, patch: Value) -> Result<(), PatchError> {
     let mut patched = object.clone();
     let mut copied = 0;
     for operation in &patch.0 {
-        if let json_patch::PatchOperation::Copy(copy) = operation {
-            let from = copy.from.to_string();
-            copied += patched.pointer(&from).map_or(0, weight);
-            if copied > COPIED {
-                return Err(PatchError::TooLarge(format!("the copies of a JSON patch may add at most {COPIED} bytes")));
-            }
-        }
+        check_growth(&patched, operation, &mut copied)?;
         json_patch::patch(&mut patched, std::slice::from_ref(operation))
             .map_err(|error| PatchError::Unprocessable(format!("the server rejected our request due to an error in our request: {}", worded(&error))))?;
     }
     *object = patched;
     Ok(())
+}
+
+/// Refuses an operation that would make the object too large or too deep; deep values are walked by recursion elsewhere.
+fn check_growth(object: &Value, operation: &json_patch::PatchOperation, copied: &mut usize) -> Result<(), PatchError> {
+    use json_patch::PatchOperation as Op;
+    let (path, value) = match operation {
+        Op::Add(add) => (&add.path, Some(&add.value)),
+        Op::Replace(replace) => (&replace.path, Some(&replace.value)),
+        Op::Move(moved) => (&moved.path, object.pointer(moved.from.as_str())),
+        Op::Copy(copy) => {
+            let value = object.pointer(copy.from.as_str());
+            *copied += value.map_or(0, weight);
+            (&copy.path, value)
+        }
+        Op::Remove(_) | Op::Test(_) => return Ok(()),
+    };
+    if *copied > COPIED {
+        return Err(PatchError::TooLarge(format!("the copies of a JSON patch may add at most {COPIED} bytes")));
+    }
+    if path.count() + value.map_or(0, depth) > DEEPEST {
+        return Err(PatchError::Unprocessable(format!("the patched object would be nested deeper than {DEEPEST} levels")));
+    }
+    Ok(())
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn worded(error: &json_patch::PatchError) -> String {

@@ -49,7 +49,7 @@ fn rules_hold_over_every_type() {
         "self.s.matches('^h.+o$') && !self.s.matches('^x')",
         "self.s + '!' == 'héllo!'",
         "self.a__dash__b == 'x' && has(self.a__dash__b)",
-        "self.flag && !has(self.missing) || true",
+        "self.flag && has(self.s) && !(self.n > 5 || false)",
         "self.when > timestamp('2024-01-01T00:00:00Z') && self.when.getFullYear() == 2024",
         "self.list.size() == 2 && 'a' in self.list && self.list[1] == 'b' && self.list == ['a', 'b']",
         "self.list.all(x, x.size() == 1) && self.list.exists(x, x == 'b') && self.list.exists_one(x, x == 'a')",
@@ -126,7 +126,7 @@ fn mistakes_in_rules_are_found_when_the_crd_arrives() {
         (json!({"rule": "self.n == 1", "fieldPath": "n"}), "fieldPath must be"),
         (json!({"rule": "self.n == 1", "optionalOldSelf": true}), "may not be set if oldSelf is not used"),
         (json!({"rule": "self.n ==\n 1"}), "message must be specified if rule contains line breaks"),
-        (json!({"rule": format!("{}true", "!".repeat(5000))}), "compilation failed"),
+        (json!({"rule": format!("{}true{}", "(".repeat(5000), ")".repeat(5000))}), "compilation failed"),
         (json!({"rule": format!("{}1 == 1", "1 + ".repeat(1000))}), "nested deeper than"),
         (json!({"rule": format!("self.s == '{}'", "x".repeat(20_000))}), "longer than"),
     ] {
@@ -146,7 +146,7 @@ fn hostile_rules_are_cut_off() {
         "self.list.all(a, self.list.all(b, self.list.all(c, a + b + c != '')))",
         "self.list.all(a, self.list.all(b, self.list.exists(c, c == b)))",
         "self.list.all(a, self.s.split('').size() > 0)",
-        "self.list.all(a, self.s == self.s + a)",
+        "self.list.exists(a, self.s == self.s + a)",
         doubling.as_str(),
         squaring,
     ] {

@@ -30,9 +30,12 @@ fn json_patch_applies_whole_or_not_at_all() {
 
 #[test]
 fn a_small_json_patch_cannot_grow_an_object_without_end() {
-    let mut object = json!({"a": "x".repeat(1000)});
-    let copies: Vec<Value> = (0..30).map(|_| json!({"op": "copy", "from": "", "path": "/b"})).collect();
-    assert_eq!(json_patch(&mut object, copies.into()).expect_err("bomb").code(), 413);
+    let mut object = json!({"a": ["x".repeat(1000)]});
+    let doubling: Vec<Value> = (0..30).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"})).collect();
+    assert_eq!(json_patch(&mut object, doubling.into()).expect_err("wide").code(), 413);
+    let nesting: Vec<Value> = (0..5000).map(|_| json!({"op": "copy", "from": "", "path": "/b"})).collect();
+    let mut small = json!({"a": 1});
+    assert_eq!(json_patch(&mut small, nesting.into()).expect_err("deep").code(), 422);
     let many: Vec<Value> = (0..10_001).map(|_| json!({"op": "test", "path": "/a", "value": 1})).collect();
     assert_eq!(json_patch(&mut object, many.into()).expect_err("many").code(), 413);
 }
