@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use host::link::Links;
 use host::netns::{Namespace, Namespaces};
+use process::ProcessId;
 
 /// How long anything here may take.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -32,6 +33,11 @@ impl Room {
     /// Runs `ip` in the namespace.
     pub fn ip(&self, args: &str) -> String {
         run("ip", &format!("-n {} {args}", self.name()))
+    }
+
+    /// Processes in the namespace.
+    pub fn occupants(&self) -> Vec<ProcessId> {
+        Namespaces::default().occupants(&self.namespace).into_iter().filter_map(ProcessId::of).collect()
     }
 
     /// Runs a shell command line in the namespace.

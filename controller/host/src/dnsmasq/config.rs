@@ -1,0 +1,315 @@
+//! dnsmasq's configuration as text, from values that cannot hold a second line.
+
+use std::fmt::{self, Write as _};
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::{Error, Reservation, Result};
+use crate::link::LinkName;
+
+/// dnsmasq's own limit of a thousand leases would silently refuse the next guest.
+const LEASE_LIMIT: u32 = 1 << 20;
+/// dnsmasq raises a shorter one to this by itself.
+const SHORTEST_LEASE: Duration = Duration::from_secs(120);
+
+/// One network as it shall be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Owner's UID.
+    pub owner: String,
+    /// Bridge to serve on.
+    pub bridge: LinkName,
+    /// The network's range.
+    pub subnet: Ipv4Net,
+    /// Addresses given to guests without a reservation, first and last; none: such guests are not answered.
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Default gateway told to guests; none: they are told that there is none.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers told to guests; empty: this dnsmasq.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// Domain of the guests' names.
+    pub domain: Option<DomainName>,
+    /// Name servers asked for all other names; empty: there are no others.
+    pub upstream: Vec<IpAddr>,
+    /// Largest packet, told to guests.
+    pub mtu: u32,
+    /// How long an address is given for.
+    pub lease_time: Duration,
+}
+
+impl Server {
+    /// Refuses what dnsmasq would refuse, or worse, take.
+    pub(super) fn check(&self, reservations: &[Reservation]) -> Result<()> {
+        let contradiction = |reason: String| Err(Error::Contradiction { reason });
+        let subnet = self.subnet;
+        if let Some((first, last)) = self.pool
+            && !(first <= last && subnet.contains(&first) && subnet.contains(&last))
+        {
+            return contradiction(format!("the pool {first} to {last} is no part of {subnet}"));
+        }
+        let mut addresses = std::collections::HashSet::new();
+        let mut macs = std::collections::HashSet::new();
+        let mut owners = std::collections::HashSet::new();
+        for Reservation { owner, mac, address, .. } in reservations {
+            if !subnet.contains(address) {
+                return contradiction(format!("the address {address} is not in {subnet}"));
+            }
+            if !addresses.insert(address) || !macs.insert(mac) || !owners.insert(owner) {
+                return contradiction(format!("the reservation of {address} is not the only one of its kind"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text is no name of a host or domain.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is no {1}: use labels of 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit"
+)]
+pub struct InvalidName(String, &'static str);
+
+/// A single label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(String);
+
+/// One or more labels, at most 253 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DomainName(String);
+
+fn is_label(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.starts_with(plain)
+        && text.ends_with(plain)
+        && text.chars().all(|c| plain(c) || c == '-')
+}
+
+impl FromStr for HostName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        match is_label(text) {
+            true => Ok(HostName(text.to_owned())),
+            false => Err(InvalidName(text.to_owned(), "host name")),
+        }
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        match text.len() <= 253 && text.split('.').all(is_label) {
+            true => Ok(DomainName(text.to_owned())),
+            false => Err(InvalidName(text.to_owned(), "domain name")),
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Files of one dnsmasq.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) state: PathBuf,
+    pub(super) config: PathBuf,
+    /// One file a reservation: hardware address to address.
+    pub(super) hosts: PathBuf,
+    /// One file a reservation: address to names.
+    pub(super) names: PathBuf,
+    /// The only directory its user may write.
+    pub(super) own: PathBuf,
+    pub(super) leases: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) running: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn new(state: &Path) -> Result<Paths> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+        let fits = state.to_str().is_some_and(|text| state.is_absolute() && text.chars().all(plain));
+        if !fits {
+            return Err(Error::UnfitPath { path: state.to_owned() });
+        }
+        let own = state.join("own");
+        Ok(Paths {
+            state: state.to_owned(),
+            config: state.join("dnsmasq.conf"),
+            hosts: state.join("hosts"),
+            names: state.join("names"),
+            leases: own.join("leases"),
+            log: state.join("log"),
+            running: state.join("running.json"),
+            own,
+        })
+    }
+
+    /// Makes the directories: readable by its user, writable by us, but for the one of the leases.
+    pub(super) fn lay_out(&self, (uid, gid): (u32, u32)) -> Result<()> {
+        for (path, owner, mode) in
+            [(&self.state, 0, 0o750), (&self.hosts, 0, 0o750), (&self.names, 0, 0o750), (&self.own, uid, 0o700)]
+        {
+            let failed = || Error::file("set up", path);
+            make_directory(path).map_err(failed())?;
+            chown(path, Some(owner), Some(gid)).map_err(failed())?;
+            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed())?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a directory and its missing parents, which its user can pass through whatever our umask is.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        fs::create_dir(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o711))?;
+    }
+    Ok(())
+}
+
+pub(super) fn render(server: &Server, paths: &Paths) -> String {
+    let mut text = String::from("# Rendered from the network's object; edits are overwritten.\n");
+    let mut line = |key: &str, value: &dyn fmt::Display| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{key}={value}");
+    };
+    line("interface", &server.bridge);
+    line("except-interface", &"lo");
+    // Neither is ever switched to: it starts as the user it runs as. They are named because they exist everywhere.
+    line("user", &"root");
+    line("group", &"root");
+    line("log-facility", &"-");
+    line("dhcp-leasefile", &paths.leases.display());
+    line("dhcp-lease-max", &LEASE_LIMIT);
+    line("dhcp-hostsdir", &paths.hosts.display());
+    line("hostsdir", &paths.names.display());
+    let (mask, seconds) = (server.subnet.netmask(), server.lease_time.max(SHORTEST_LEASE).as_secs());
+    match server.pool {
+        Some((first, last)) => line("dhcp-range", &format_args!("{first},{last},{mask},{seconds}s")),
+        None => line("dhcp-range", &format_args!("{},static,{mask},{seconds}s", server.subnet.network())),
+    }
+    match server.router {
+        Some(router) => line("dhcp-option", &format_args!("option:router,{router}")),
+        // An option without a value is not sent; left out, dnsmasq would send itself.
+        None => line("dhcp-option", &"option:router"),
+    }
+    line("dhcp-option", &format_args!("option:mtu,{}", server.mtu));
+    if !server.dns_servers.is_empty() {
+        let servers: Vec<String> = server.dns_servers.iter().map(ToString::to_string).collect();
+        line("dhcp-option", &format_args!("option:dns-server,{}", servers.join(",")));
+    }
+    if let Some(domain) = &server.domain {
+        line("domain", domain);
+        line("local", &format_args!("/{domain}/"));
+    }
+    server.upstream.iter().for_each(|upstream| line("server", upstream));
+    text.push_str(SWITCHES);
+    text
+}
+
+const SWITCHES: &str = "\
+keep-in-foreground
+bind-interfaces
+dhcp-authoritative
+dhcp-ignore-names
+quiet-dhcp
+no-hosts
+no-resolv
+no-poll
+domain-needed
+bogus-priv
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn server() -> Server {
+        Server {
+            owner: "network-1".into(),
+            bridge: "br-1".parse().unwrap(),
+            subnet: "10.1.0.0/24".parse().unwrap(),
+            pool: None,
+            router: Some(Ipv4Addr::new(10, 1, 0, 1)),
+            dns_servers: Vec::new(),
+            domain: Some("cluster.internal".parse().unwrap()),
+            upstream: Vec::new(),
+            mtu: 1450,
+            lease_time: Duration::from_secs(3600),
+        }
+    }
+
+    fn paths() -> Paths {
+        Paths::new(Path::new("/run/x/net-1")).unwrap()
+    }
+
+    #[test]
+    fn a_routed_network_of_reservations_only() {
+        insta::assert_snapshot!(render(&server(), &paths()));
+    }
+
+    #[test]
+    fn an_isolated_network_with_a_pool_and_upstream() {
+        let server = Server {
+            pool: Some((Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 199))),
+            router: None,
+            dns_servers: vec![Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3)],
+            domain: None,
+            upstream: vec!["10.1.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
+            lease_time: Duration::from_secs(1),
+            ..server()
+        };
+        insta::assert_snapshot!(render(&server, &paths()));
+    }
+
+    #[test]
+    fn a_path_that_would_break_the_file_is_refused() {
+        for path in ["relative", "/with space", "/new\nline", "/hash#", "/quote\""] {
+            assert!(Paths::new(Path::new(path)).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_pool_outside_the_range_is_refused() {
+        let pool = Some((Ipv4Addr::new(10, 1, 0, 5), Ipv4Addr::new(10, 2, 0, 5)));
+        assert!(Server { pool, ..server() }.check(&[]).is_err());
+        let reversed = Some((Ipv4Addr::new(10, 1, 0, 9), Ipv4Addr::new(10, 1, 0, 5)));
+        assert!(Server { pool: reversed, ..server() }.check(&[]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_injects_a_line(host in "\\PC{0,80}|[a-z\n,#=.-]{0,40}", domain in "\\PC{0,80}|[a-z\n,#=.-]{0,40}") {
+            if let Ok(host) = host.parse::<HostName>() {
+                prop_assert!(!host.to_string().contains(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+            }
+            if let Ok(domain) = domain.parse::<DomainName>() {
+                let before = render(&server(), &paths());
+                let after = render(&Server { domain: Some(domain.clone()), ..server() }, &paths());
+                prop_assert_eq!(before.lines().count(), after.lines().count());
+                let needle = format!("domain={domain}\n");
+                prop_assert!(after.contains(&needle));
+            }
+        }
+    }
+}
