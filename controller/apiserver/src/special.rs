@@ -2,12 +2,11 @@
 //!
 //! Everything else about them is in their documents (`schema::builtin`); this is what a document cannot say.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::object::{metadata_mut, meta};
 use crate::registry::{CRD_GROUP, CRD_PLURAL, Resource};
+use crate::schema::builtin::normalize;
 use crate::schema::{Definition, FieldError};
 
 /// The finalizer in a namespace's spec, taken off when its content is gone.
@@ -19,12 +18,11 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Completes a new object.
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
+    normalize(&resource.definition, object);
     if resource.is("", "namespaces") {
         label_with_name(object);
         object["spec"] = json!({"finalizers": [NAMESPACE_FINALIZER]});
         object["status"] = json!({"phase": "Active"});
-    } else if resource.is("", "secrets") {
-        fold_string_data(object);
     } else if resource.is(CRD_GROUP, CRD_PLURAL) {
         add_crd_finalizer(object);
     }
@@ -32,11 +30,10 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
 
 /// Completes a changed object.
 pub fn prepare_update(resource: &Resource, old: &Value, new: &mut Value) {
+    normalize(&resource.definition, new);
     if resource.is("", "namespaces") {
         label_with_name(new);
         new["spec"] = old["spec"].clone();
-    } else if resource.is("", "secrets") {
-        fold_string_data(new);
     }
 }
 
@@ -69,22 +66,6 @@ fn label_with_name(object: &mut Value) {
     let labels = metadata.entry("labels").or_insert_with(|| Value::Object(Map::new()));
     if let (Some(labels), false) = (labels.as_object_mut(), name.is_empty()) {
         labels.insert(NAME_LABEL.to_owned(), Value::String(name));
-    }
-}
-
-/// `stringData` is write-only comfort: it becomes `data`.
-fn fold_string_data(object: &mut Value) {
-    let Some(map) = object.as_object_mut() else { return };
-    let Some(Value::Object(plain)) = map.remove("stringData") else { return };
-    let data = map.entry("data").or_insert_with(|| Value::Object(Map::new()));
-    if data.is_null() {
-        *data = Value::Object(Map::new());
-    }
-    let Some(data) = data.as_object_mut() else { return };
-    for (key, value) in plain {
-        if let Value::String(text) = value {
-            data.insert(key, Value::String(STANDARD.encode(text)));
-        }
     }
 }
 

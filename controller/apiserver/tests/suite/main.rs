@@ -1,0 +1,16 @@
+//! The server over real etcd, asked as clients ask: raw requests, kube-rs, TLS.
+//!
+//! etcd is found as the product finds it: `CLUSTERCTL_ETCD`, `PATH`, `CLUSTERCTL_TOOLS`.
+
+mod crds;
+mod deletion;
+mod garbage;
+mod hostile;
+mod kube_rs;
+mod lab;
+mod lists;
+mod namespaces;
+mod statuses;
+mod tls;
+mod watches;
+mod writes;

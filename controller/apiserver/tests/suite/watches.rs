@@ -1,0 +1,122 @@
+//! Watches: from where, what, and how they end.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use apiserver::Options;
+use serde_json::json;
+
+use crate::lab::{Door, Lab, WIDGETS, revision, widget};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_resumes_where_it_was_left() -> Result<()> {
+    let lab = Lab::new().await?;
+    let path = format!("{WIDGETS}/a");
+    let made = lab.widget("a", json!({})).await?;
+    let mut watch = lab.watch(&format!("{WIDGETS}?watch=1")).await?;
+    assert_eq!(watch.word().await?, "ADDED a");
+    lab.merge(&path, json!({"spec": {"size": 2}})).await?.expect(200)?;
+    assert_eq!(watch.word().await?, "MODIFIED a");
+    drop(watch);
+    lab.delete(&path).await?.expect(200)?;
+    lab.widget("b", json!({})).await?;
+    let mut watch = lab.watch(&format!("{WIDGETS}?watch=1&resourceVersion={}", revision(&made))).await?;
+    assert_eq!(watch.word().await?, "MODIFIED a");
+    let deleted = watch.next().await?.context("ended")?;
+    assert_eq!((&deleted["type"], &deleted["object"]["spec"]["size"]), (&json!("DELETED"), &json!(2)));
+    assert!(revision(&deleted["object"]).parse::<u64>()? > revision(&made).parse::<u64>()? + 1);
+    assert_eq!(watch.word().await?, "ADDED b");
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_leaving_the_selection_is_deleted_for_the_watcher() -> Result<()> {
+    let lab = Lab::new().await?;
+    let path = format!("{WIDGETS}/a");
+    lab.widget("a", json!({"host": "h1"})).await?;
+    let mut h1 = lab.watch(&format!("{WIDGETS}?watch=1&fieldSelector=spec.host%3Dh1")).await?;
+    let mut h2 = lab.watch(&format!("{WIDGETS}?watch=1&fieldSelector=spec.host%3Dh2")).await?;
+    assert_eq!(h1.word().await?, "ADDED a");
+    let moved = lab.merge(&path, json!({"spec": {"host": "h2"}})).await?.expect(200)?;
+    let left = h1.next().await?.context("ended")?;
+    assert_eq!((&left["type"], &left["object"]["spec"]["host"]), (&json!("DELETED"), &json!("h1")));
+    assert_eq!(revision(&left["object"]), revision(&moved));
+    assert_eq!(h2.word().await?, "ADDED a");
+    lab.delete(&path).await?.expect(200)?;
+    assert_eq!(h2.word().await?, "DELETED a");
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn initial_events_end_with_their_bookmark() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.widget("a", json!({})).await?;
+    let path = format!(
+        "{WIDGETS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+    );
+    let mut watch = lab.watch(&path).await?;
+    assert_eq!(watch.word().await?, "ADDED a");
+    let bookmark = watch.next().await?.context("ended")?;
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(bookmark["object"]["kind"], "Widget");
+    lab.widget("b", json!({})).await?;
+    assert_eq!(watch.word().await?, "ADDED b");
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bookmarks_come_when_something_happened_and_watches_end_in_time() -> Result<()> {
+    let options = Options { bookmark_interval: Duration::from_millis(50), ..Options::default() };
+    let lab = Lab::with(options).await?;
+    let made = lab.widget("a", json!({})).await?;
+    let query = format!("watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds=2", revision(&made));
+    let mut watch = lab.watch(&format!("{WIDGETS}?{query}")).await?;
+    let changed = lab.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await?.expect(200)?;
+    assert_eq!(watch.word().await?, "MODIFIED a");
+    let bookmark = watch.next().await?.context("ended")?;
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert!(revision(&bookmark["object"]).parse::<u64>()? >= revision(&changed).parse::<u64>()?);
+    while let Some(event) = watch.next().await? {
+        assert_eq!(event["type"], "BOOKMARK");
+    }
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_before_the_history_is_expired() -> Result<()> {
+    let lab = Lab::new().await?;
+    let mut options = lab.etcd_options();
+    options.history = store::History { events: 4, bytes: 1 << 20 };
+    let store = store::Store::connect(options).await?;
+    let api = apiserver::ApiServer::new(store, Options::default()).await?;
+    let small = Door { api };
+    let first = small.widget("a", json!({})).await?;
+    for n in 0..20 {
+        small.merge(&format!("{WIDGETS}/a"), json!({"metadata": {"labels": {"n": n.to_string()}}})).await?.expect(200)?;
+    }
+    let mut watch = small.watch(&format!("{WIDGETS}?watch=1&resourceVersion={}", revision(&first))).await?;
+    let event = watch.next().await?.context("ended")?;
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert!(watch.next().await?.is_none());
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_watched_with_headers_once() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.widget("a", json!({})).await?;
+    let request = http::Request::get(format!("{WIDGETS}?watch=1"))
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(axum::body::Body::empty())?;
+    let mut watch = lab.events(request).await?;
+    let first = watch.next().await?.context("ended")?;
+    assert_eq!(first["object"]["kind"], "Table");
+    assert!(first["object"]["columnDefinitions"].as_array().is_some_and(|c| !c.is_empty()));
+    lab.call("POST", WIDGETS, &widget("b", json!({}))).await?.expect(201)?;
+    let second = watch.next().await?.context("ended")?;
+    assert_eq!(second["object"]["rows"][0]["object"]["metadata"]["name"], "b");
+    assert!(second["object"]["columnDefinitions"].as_array().is_none_or(Vec::is_empty));
+    lab.end().await
+}
