@@ -17,7 +17,7 @@ use super::machine::{
 
 /// Id of the guest agent's port, as QEMU's events name it.
 pub const AGENT_PORT: &str = "agent-port";
-/// Number that the first tap's descriptor has in QEMU; the others follow.
+/// Number that the first tap has in QEMU; the others follow.
 pub const FIRST_TAP_FD: i32 = 10;
 /// Sockets and the numbers that their listening descriptors have in QEMU.
 pub const SOCKETS: [(&str, i32); 4] =
@@ -57,6 +57,11 @@ pub fn render_arguments(machine: &Machine) -> Vec<String> {
         arguments.flag("-S");
     }
     arguments.0
+}
+
+/// Number that the tap of the interface at this index has in QEMU.
+pub fn tap_fd(index: usize) -> i32 {
+    FIRST_TAP_FD + index as i32
 }
 
 /// Text as a value in a comma-separated option: QEMU takes a doubled comma for one of the value's own.
@@ -164,13 +169,14 @@ impl Arguments {
     }
 
     fn nic(&mut self, index: usize, nic: &Nic) {
-        let fd = FIRST_TAP_FD + index as i32;
+        let fd = tap_fd(index);
         self.option("-netdev", format!("tap,id={},fd={fd}", escaped(&nic.id)));
-        self.device(
-            "virtio-net-pci",
-            SLOT_NICS + index as u8,
-            json!({"netdev": nic.id, "id": format!("nic-{}", nic.id), "mac": render_mac(&nic.mac), "romfile": ""}),
-        );
+        let mut properties =
+            json!({"netdev": nic.id, "id": format!("nic-{}", nic.id), "mac": render_mac(&nic.mac), "romfile": ""});
+        if let Some(mtu) = nic.mtu {
+            properties["host_mtu"] = mtu.into();
+        }
+        self.device("virtio-net-pci", SLOT_NICS + index as u8, properties);
     }
 
     fn hotplug_port(&mut self, port: u8) {

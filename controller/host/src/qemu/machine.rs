@@ -114,6 +114,8 @@ pub struct Nic {
     pub id: String,
     /// Hardware address.
     pub mac: [u8; 6],
+    /// Largest packet of the network, told to the guest's driver; the driver's own default when none.
+    pub mtu: Option<u32>,
 }
 
 /// A machine that QEMU would refuse or misunderstand.
@@ -266,7 +268,7 @@ pub(crate) mod samples {
                     serial: "vol-6f1c2d3e4a5b".into(),
                 },
             ],
-            nics: vec![Nic { id: "net0".into(), mac: [0x52, 0x54, 0, 0xab, 0xcd, 1] }],
+            nics: vec![Nic { id: "net0".into(), mac: [0x52, 0x54, 0, 0xab, 0xcd, 1], mtu: Some(1450) }],
             hotplug_ports: 2,
             run_dir: run_dir.to_owned(),
             paused: false,
@@ -313,7 +315,7 @@ mod tests {
         assert!(refused(|m| m.cpus = 0).contains("1 to 255"));
         assert!(refused(|m| m.memory_bytes = 1).contains("16 MiB"));
         assert!(refused(|m| m.name = "a\0b".into()).contains("NUL"));
-        let nic = Nic { id: "x".into(), mac: [2; 6] };
+        let nic = Nic { id: "x".into(), mac: [2; 6], mtu: None };
         assert!(refused(|m| m.nics = vec![nic; 9]).contains("9 network interfaces"));
     }
 }

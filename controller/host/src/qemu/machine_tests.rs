@@ -119,6 +119,55 @@ async fn every_device_of_the_sample_is_taken_by_this_qemu_under_a_user_of_its_ow
     assert!(status.contains("Seccomp:\t2"), "{status}");
 }
 
+/// A namespace that is gone after the test.
+struct Room(crate::netns::Namespace);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "del", self.0.name()]).output();
+    }
+}
+
+async fn tap(room: &Room, owner_uid: u32) -> crate::tap::Tap {
+    let bridge =
+        crate::link::Bridge { name: "br-1".parse().unwrap(), addresses: vec![], mtu: 1450, alias: "network".into() };
+    let links = crate::link::Links::open(&room.0).await.unwrap();
+    links.ensure_bridge(&bridge).await.unwrap();
+    let spec = crate::tap::Spec {
+        name: "tap-1".parse().unwrap(),
+        owner_uid,
+        bridge: "br-1".parse().unwrap(),
+        mtu: 1450,
+        alias: "port".into(),
+    };
+    crate::tap::Tap::create(&room.0, &spec).await.unwrap().0
+}
+
+#[tokio::test]
+async fn a_machine_lives_in_the_namespace_it_was_started_in_and_holds_its_tap() {
+    let name = format!("test-qemu-{}", uuid::Uuid::new_v4());
+    let (namespace, _) = crate::netns::Namespaces::default().ensure(&name).await.expect("this test needs root");
+    let room = Room(namespace);
+    let dir = tempfile::tempdir().unwrap();
+    open_to_all(dir.path());
+    let identity = Identity { uid: 61002, gid: 61002 };
+    let tap = tap(&room, identity.uid).await;
+    let machine =
+        super::machine::Machine { nics: samples::machine(dir.path()).nics, ..samples::bare(&dir.path().join("run")) };
+    let (to_start, taps) = (machine.clone(), vec![tap.descriptor().unwrap()]);
+    let start = move || start::spawn(&to_start, Some(identity), taps);
+    let id = crate::netns::enter(&room.0, start).await.unwrap().unwrap();
+    let _killed = Killed(id);
+    let monitor = start::ready(&machine.run_dir, id, LONG).await.unwrap();
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/net", id.pid)).unwrap();
+    assert_eq!(namespace.to_str().unwrap(), format!("net:[{}]", room.0.inode()));
+    // As after a restart of ours: the tap lives on in QEMU and is fetched from there.
+    drop(tap);
+    let fetched = crate::tap::steal_fd(&id, super::command::tap_fd(0)).unwrap();
+    assert!(crate::tap::Tap::adopt(fetched).is_attached().unwrap());
+    stop::stop(&machine.run_dir, Some(&monitor), None, Duration::ZERO).await.unwrap();
+}
+
 fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();

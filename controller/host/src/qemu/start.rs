@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use process::{ProcessId, Record, Spawn};
 
-use super::command::{FIRST_TAP_FD, SOCKETS, render_arguments};
+use super::command::{SOCKETS, render_arguments, tap_fd};
 use super::machine::{Invalid, Machine, QEMU_LOG, RECORD};
 use super::monitor::{self, Monitor};
 use super::reach::{self, Identity, Unreachable};
@@ -151,7 +151,7 @@ pub fn spawn(machine: &Machine, identity: Option<Identity>, taps: Vec<OwnedFd>) 
             .map_err(|source| run_dir("bind the socket", &machine.run_dir.join(name), source))?;
         spawn.fds.push((listener, fd));
     }
-    spawn.fds.extend(taps.into_iter().zip(FIRST_TAP_FD..));
+    spawn.fds.extend(taps.into_iter().zip((0..).map(tap_fd)));
     record(machine, spawn.start()?)
 }
 
