@@ -1,1 +1,32 @@
-//! agent
+//! The judgement on one host: realises what is assigned to this host through `host`, and tells what it finds.
+//!
+//! Speaks to the API through `kube::Client` only. One reconciler a kind ([`virtual_machine`], [`network`], [`volume`],
+//! [`image`], [`fault`]) on a common [`engine`]; [`registration`] keeps the Host object and its heartbeat, [`door`] lets
+//! the API server's users into machines, and [`relay`] is the server's end of that.
+//!
+//! Machines outlive this process. Everything here can be killed at any moment and started again: what runs is adopted,
+//! what was begun is finished, what is nobody's is removed.
+
+pub mod agent;
+pub mod door;
+pub mod engine;
+pub mod error;
+pub mod fault;
+pub mod image;
+pub mod layout;
+pub mod metrics;
+pub mod names;
+pub mod network;
+pub mod objects;
+mod refusal;
+pub mod registration;
+pub mod relay;
+pub mod sweep;
+pub mod taps;
+pub mod teardown;
+pub mod user_ids;
+pub mod virtual_machine;
+pub mod volume;
+
+pub use agent::{Agent, AgentOptions, Error};
+pub use relay::Relay;

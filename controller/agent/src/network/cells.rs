@@ -1,0 +1,173 @@
+//! The networks that are realised here, one pass at a time each.
+//!
+//! Whoever asks for a pass draws a ticket first. A pass that began after the ticket was drawn has read everything the
+//! asker knew, so it serves; otherwise the asker runs one. So a crowd of askers costs two passes, not one each.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crds::Port;
+use host::link::Change;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::Error;
+use super::hands::Hands;
+use super::plan::Wanted;
+use crate::engine::{Cache, Queue};
+use crate::error::sentence;
+use crate::layout::{Layout, Owner, owned};
+use crate::names::Names;
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Namespace of the network.
+    pub netns: String,
+    /// What somebody else had changed and the pass set right.
+    pub drift: Vec<Change>,
+}
+
+/// All networks of this host.
+pub struct Cells<H: Hands> {
+    hands: H,
+    names: Names,
+    layout: Layout,
+    queue: Queue<Port>,
+    clock: AtomicU64,
+    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// Clock at which the last good pass began.
+    begun: u64,
+    netns: String,
+    /// What the last good pass made sure of.
+    stands: Option<Wanted>,
+    watch: Option<AbortOnDropHandle<()>>,
+}
+
+impl<H: Hands> Cells<H> {
+    /// No network yet.
+    pub fn new(hands: H, names: Names, layout: Layout, queue: Queue<Port>) -> Self {
+        Self { hands, names, layout, queue, clock: AtomicU64::new(1), slots: Mutex::default() }
+    }
+
+    /// Our names.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Marks the moment: a pass that begins later has seen what is there now.
+    pub fn ticket(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Makes the network be as `read` says, unless a pass that began after `ticket` has done so.
+    pub async fn converge(
+        &self,
+        uid: &str,
+        ticket: u64,
+        read: impl FnOnce() -> Result<Wanted, Error>,
+    ) -> Result<Done, Error> {
+        let slot = self.slot(uid);
+        let mut slot = slot.lock().await;
+        if slot.begun > ticket {
+            return Ok(Done { netns: slot.netns.clone(), drift: Vec::new() });
+        }
+        let begun = self.ticket();
+        let wanted = read()?;
+        let changes = match wanted.ports.is_empty() {
+            true => {
+                slot.watch = None;
+                slot.stands = None;
+                self.hands.remove(&wanted.owner.uid, &wanted.netns).await?;
+                Vec::new()
+            }
+            false => self.realise(&wanted).await?,
+        };
+        let untouched = slot.stands.as_ref() == Some(&wanted);
+        if !wanted.ports.is_empty()
+            && (!untouched || slot.watch.as_ref().is_none_or(AbortOnDropHandle::is_finished) || !changes.is_empty())
+        {
+            slot.watch = self.watch(&wanted).await;
+        }
+        slot.begun = begun;
+        slot.netns.clone_from(&wanted.netns);
+        slot.stands = (!wanted.ports.is_empty()).then_some(wanted);
+        Ok(Done { netns: slot.netns.clone(), drift: if untouched { changes } else { Vec::new() } })
+    }
+
+    async fn realise(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let mut changes = self.hands.ensure_namespaces(wanted).await?;
+        changes.extend(self.hands.ensure_bridge(wanted).await?);
+        changes.extend(self.hands.ensure_taps(wanted).await?);
+        changes.extend(self.hands.ensure_dhcp(wanted).await?);
+        Ok(changes)
+    }
+
+    /// Wakes a port of the network when something in its namespace changes.
+    async fn watch(&self, wanted: &Wanted) -> Option<AbortOnDropHandle<()>> {
+        let (queue, namespace) = (self.queue.clone(), wanted.owner.namespace.clone());
+        let port = wanted.ports.first()?.name.clone();
+        let wake = move || queue.wake_named(&namespace, &port);
+        match self.hands.watch(wanted, Box::new(wake)).await {
+            Ok(task) => Some(AbortOnDropHandle::new(task)),
+            Err(error) => {
+                tracing::warn!(
+                    error = sentence(&error),
+                    "failed to watch a network; drift shows at the next resync only"
+                );
+                None
+            }
+        }
+    }
+
+    /// Removes the cell of a network whose object is gone, once no other port of it is left.
+    pub async fn remove_abandoned(&self, namespace: &str, network: &str, ports: &Cache<Port>) -> Result<(), Error> {
+        let others =
+            ports.pick(namespace, |port| port.spec.network == network && port.metadata.deletion_timestamp.is_none());
+        if !others.is_empty() {
+            return Ok(());
+        }
+        let ours = |owner: &Owner| owner.namespace == namespace && owner.name == network;
+        for owner in owned(&self.layout.networks())?.into_iter().filter(ours) {
+            self.remove(&owner.uid).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all of a network.
+    pub async fn remove(&self, uid: &str) -> Result<(), Error> {
+        let slot = self.slot(uid);
+        let mut slot = slot.lock().await;
+        *slot = Slot::default();
+        self.hands.remove(uid, &self.names.cell(uid)).await
+    }
+
+    /// Removes what carries our mark and belongs to no network of `needed` (by UID). `keep_underlay` when machines without
+    /// a network run there.
+    pub async fn sweep(&self, needed: &BTreeSet<String>, keep_underlay: bool) -> Vec<Error> {
+        let mut failures = Vec::new();
+        let gone: Vec<String> = match owned(&self.layout.networks()) {
+            Ok(owners) => owners.into_iter().map(|owner| owner.uid).filter(|uid| !needed.contains(uid)).collect(),
+            Err(error) => return vec![error.into()],
+        };
+        for uid in gone {
+            tracing::info!(network = uid, "removing a network that no port here needs");
+            failures.extend(self.remove(&uid).await.err());
+        }
+        let mut kept: Vec<String> = needed.iter().map(|uid| self.names.cell(uid)).collect();
+        if keep_underlay || !needed.is_empty() {
+            kept.push(self.names.underlay());
+        }
+        failures.extend(self.hands.sweep_namespaces(&self.names, &kept).await.err());
+        failures
+    }
+
+    fn slot(&self, uid: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(|broken| broken.into_inner());
+        slots.entry(uid.to_owned()).or_default().clone()
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong with a network on this host.
+
+use crate::error::{ApiError, Failure, Retry};
+use crate::layout::FileError;
+
+/// Why a network or a port of it is not realised.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The network was deleted meanwhile.
+    #[error("there is no TenantNetwork {network} in this namespace: create it, or correct spec.network")]
+    NetworkGone {
+        /// Its name.
+        network: String,
+    },
+    /// An object says what cannot be realised.
+    #[error("{object} has {field} {value:?}: {rule}")]
+    Invalid {
+        /// Object.
+        object: String,
+        /// Field.
+        field: &'static str,
+        /// Value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// A step on the host failed.
+    #[error("failed to {step}")]
+    Host {
+        /// What was tried.
+        step: String,
+        /// Label.
+        category: &'static str,
+        /// Whether trying again may help.
+        retry: bool,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Several steps of a removal failed; the rest was removed.
+    #[error("failed to remove all of network {network}: {}", list(.failures))]
+    Removal {
+        /// UID of the network.
+        network: String,
+        /// All that failed.
+        failures: Vec<String>,
+    },
+}
+
+fn list(failures: &[String]) -> String {
+    failures.join("; ")
+}
+
+impl Failure for Error {
+    fn category(&self) -> &'static str {
+        match self {
+            Error::Api(error) => error.category(),
+            Error::File(error) => error.category(),
+            Error::NetworkGone { .. } => "NetworkNotFound",
+            Error::Invalid { .. } => "InvalidSpec",
+            Error::Host { category, .. } => category,
+            Error::Removal { .. } => "RemovalFailed",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Error::NetworkGone { .. } | Error::Invalid { .. } | Error::Host { retry: false, .. } => Retry::OnChange,
+            _ => Retry::Backoff,
+        }
+    }
+}

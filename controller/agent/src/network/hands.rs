@@ -1,0 +1,281 @@
+//! A network's verbs on the host, all of which compare first and write only what differs.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use host::dnsmasq::{self, Reservation, Server};
+use host::link::{Bridge, Change, LinkName, Links, watch_namespace};
+use host::netns::{self, Namespace, Namespaces};
+use ipnet::{IpNet, Ipv4Net};
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::plan::{Dhcp, Wanted, WantedPort};
+use crate::error::sentence;
+use crate::layout::{self, Layout};
+use crate::names::Names;
+use crate::taps::Taps;
+use crate::user_ids::UserIds;
+
+/// What a pass over a network needs of the host.
+pub trait Hands: Send + Sync + 'static {
+    /// The underlay's and the network's own namespace.
+    fn ensure_namespaces(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The bridge with exactly the gateway's address.
+    fn ensure_bridge(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The taps of running machines.
+    fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// dnsmasq with exactly the ports' reservations, or none.
+    fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// Calls `wake` whenever something in the namespace changes or its dnsmasq ends.
+    fn watch(
+        &self,
+        wanted: &Wanted,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> impl Future<Output = Result<JoinHandle<()>, Error>> + Send;
+    /// Removes all of a network, as much as can be removed.
+    fn remove(&self, uid: &str, netns: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Removes namespaces that carry our mark and no network's name that `needed` knows.
+    fn sweep_namespaces(&self, names: &Names, kept: &[String]) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// This host's hands.
+pub struct HostHands {
+    /// Directories.
+    pub layout: Layout,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// Taps in use.
+    pub taps: Arc<Taps>,
+    /// User ids.
+    pub user_ids: Arc<UserIds>,
+    /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
+    pub doors: Doors,
+}
+
+/// Namespaces held open, with a netlink socket each.
+#[derive(Default)]
+pub struct Doors(Mutex<HashMap<String, (Namespace, Links)>>);
+
+impl Doors {
+    fn get(&self, name: &str) -> Option<(Namespace, Links)> {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).get(name).cloned()
+    }
+
+    fn put(&self, name: &str, namespace: Namespace, links: Links) {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).insert(name.to_owned(), (namespace, links));
+    }
+
+    fn close(&self, name: &str) {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).remove(name);
+    }
+}
+
+impl Hands for HostHands {
+    async fn ensure_namespaces(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let mut changes = Vec::new();
+        layout::ensure_owned(&self.layout.network(&wanted.owner.uid), &wanted.owner)?;
+        for name in [&wanted.underlay, &wanted.netns] {
+            let lost = self.doors.get(name).map(|(namespace, _)| namespace);
+            let made = match lost {
+                Some(lost) => self.namespaces.restore(name, &lost).await,
+                None => self.namespaces.ensure(name).await,
+            };
+            let (namespace, made) = made.map_err(|source| netns_failed("make a network namespace", source))?;
+            changes.extend(made);
+            if self.doors.get(name).is_none_or(|(known, _)| known.inode() != namespace.inode()) {
+                let links = Links::open(&namespace).await;
+                let links = links.map_err(|source| netns_failed("open a network namespace", source))?;
+                self.doors.put(name, namespace, links);
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn ensure_bridge(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (_, links) = self.door(wanted)?;
+        let bridge = Bridge {
+            name: link(&wanted.bridge)?,
+            addresses: vec![gateway(wanted)?],
+            mtu: wanted.mtu,
+            alias: wanted.owner.uid.clone(),
+        };
+        let changes = links.ensure_bridge(&bridge).await;
+        Ok(changes.map_err(|source| link_failed("set up the bridge", source))?.into_iter().collect())
+    }
+
+    async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (_, links) = self.door(wanted)?;
+        let mut changes = Vec::new();
+        for port in &wanted.ports {
+            let Some(plugged) = self.taps.get(&port.uid) else { continue };
+            let done = plugged.tap.ensure(&links, &plugged.spec).await;
+            let done = done.map_err(|source| Error::Host {
+                step: format!("set up the tap of port {}", port.name),
+                category: source.category(),
+                retry: source.retry(),
+                source: source.into(),
+            })?;
+            changes.extend(done);
+        }
+        Ok(changes)
+    }
+
+    async fn ensure_dhcp(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let state = self.dhcp_state(&wanted.owner.uid);
+        let Some(dhcp) = &wanted.dhcp else {
+            let removed = dnsmasq::remove(&state, &wanted.owner.uid).await;
+            return Ok(removed.map_err(|source| dhcp_failed("stop DHCP", source))?.into_iter().collect());
+        };
+        let (namespace, links) = self.door(wanted)?;
+        let id = self.user_ids.take(&wanted.owner.uid).map_err(|source| Error::Host {
+            step: "find a user for DHCP".to_owned(),
+            category: source.category(),
+            retry: true,
+            source: source.into(),
+        })?;
+        let program = process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ");
+        let program = program.map_err(|source| dhcp_failed("serve DHCP", dnsmasq::Error::from(source)))?;
+        let place = dnsmasq::Place { namespace, links, state, uid_gid: (id, id), program };
+        let reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
+        let done = dnsmasq::ensure(&place, &server(wanted, dhcp)?, &reservations).await;
+        Ok(done.map_err(|source| dhcp_failed("serve DHCP", source))?.into_iter().collect())
+    }
+
+    async fn watch(&self, wanted: &Wanted, wake: Box<dyn Fn() + Send + Sync>) -> Result<JoinHandle<()>, Error> {
+        let (namespace, _) = self.door(wanted)?;
+        let watched = watch_namespace(&namespace).await;
+        let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
+        let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
+        let dhcp = running.and_then(|running| running.id());
+        Ok(tokio::spawn(async move {
+            let ended = async {
+                match dhcp {
+                    Some(id) => id.exited().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let changes = async {
+                while links.changed().await {
+                    wake();
+                }
+            };
+            // Both ends mean that a new watch is needed, which the pass that is woken here sets up.
+            tokio::select! {
+                () = ended => {}
+                () = changes => {}
+            }
+            wake();
+        }))
+    }
+
+    async fn remove(&self, uid: &str, netns: &str) -> Result<(), Error> {
+        let mut failures = Vec::new();
+        self.doors.close(netns);
+        failures.extend(dnsmasq::remove(&self.dhcp_state(uid), uid).await.err().map(|error| sentence(&error)));
+        failures.extend(self.namespaces.delete(netns).await.err().map(|error| sentence(&error)));
+        if failures.is_empty() {
+            // Last: as long as the directory is there, a later run knows what to remove.
+            layout::remove(&self.layout.network(uid))?;
+            failures.extend(self.user_ids.give_back(uid).err().map(|error| sentence(&error)));
+        }
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Removal { network: uid.to_owned(), failures }),
+        }
+    }
+
+    async fn sweep_namespaces(&self, names: &Names, kept: &[String]) -> Result<(), Error> {
+        let prefix = names.namespace_prefix();
+        let all = self.namespaces.list(&prefix).map_err(|source| netns_failed("list network namespaces", source))?;
+        for name in all.iter().filter(|name| !kept.contains(name)) {
+            tracing::info!(name, "removing a network namespace of ours that nothing needs");
+            self.doors.close(name);
+            let deleted = self.namespaces.delete(name).await;
+            deleted.map_err(|source| netns_failed("delete a network namespace", source))?;
+        }
+        Ok(())
+    }
+}
+
+impl HostHands {
+    fn dhcp_state(&self, uid: &str) -> PathBuf {
+        self.layout.network(uid).join("dnsmasq")
+    }
+
+    fn door(&self, wanted: &Wanted) -> Result<(Namespace, Links), Error> {
+        self.doors.get(&wanted.netns).ok_or_else(|| {
+            netns_failed("open a network namespace", netns::Error::NotFound { name: wanted.netns.clone() })
+        })
+    }
+}
+
+fn gateway(wanted: &Wanted) -> Result<IpNet, Error> {
+    let net = Ipv4Net::new(wanted.gateway, wanted.subnet.prefix_len());
+    Ok(IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?))
+}
+
+fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
+    let domain = dhcp
+        .domain
+        .as_ref()
+        .map(|domain| domain.parse().map_err(|_| invalid(wanted, "spec.dhcp.domain", domain.clone())));
+    Ok(Server {
+        owner: wanted.owner.uid.clone(),
+        bridge: link(&wanted.bridge)?,
+        subnet: wanted.subnet,
+        pool: None::<(Ipv4Addr, Ipv4Addr)>,
+        router: Some(wanted.gateway),
+        dns_servers: vec![wanted.gateway],
+        domain: domain.transpose()?,
+        upstream: Vec::new(),
+        mtu: wanted.mtu,
+        lease_time: Duration::from_secs(dhcp.lease_seconds.into()),
+    })
+}
+
+fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
+    let bad = |field, value: &str| Error::Invalid {
+        object: format!("Port {}", port.name),
+        field,
+        value: value.to_owned(),
+        rule: "it cannot be used for a DHCP reservation",
+    };
+    Ok(Reservation {
+        owner: port.uid.parse().map_err(|_| bad("metadata.uid", &port.uid))?,
+        mac: port.mac,
+        address: port.ip,
+        // A port named with dots has no name in DHCP, unless it is given one.
+        host_name: port.hostname.parse().ok(),
+    })
+}
+
+fn link(name: &str) -> Result<LinkName, Error> {
+    name.parse().map_err(|source: host::link::InvalidLinkName| Error::Host {
+        step: format!("name link {name:?}"),
+        category: "LinkNameInvalid",
+        retry: false,
+        source: source.into(),
+    })
+}
+
+fn invalid(wanted: &Wanted, field: &'static str, value: String) -> Error {
+    let object = format!("TenantNetwork {}", wanted.owner.name);
+    Error::Invalid { object, field, value, rule: "it cannot be used" }
+}
+
+fn netns_failed(step: &str, source: netns::Error) -> Error {
+    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}
+
+fn link_failed(step: &str, source: host::link::Error) -> Error {
+    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}
+
+fn dhcp_failed(step: &str, source: dnsmasq::Error) -> Error {
+    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}

@@ -1,0 +1,146 @@
+//! Ports and the networks they are on, as far as this host carries them.
+//!
+//! The unit of work is a network with all its ports here: namespace, bridge, taps and DHCP reservations are one set,
+//! compared and corrected as a whole. A Port's reconcile asks for a pass over its network; passes that were asked for
+//! while one ran are one pass ([`cells`]), so a thousand ports that come at once cost a few. A network is here while a
+//! port of it is.
+//!
+//! ```text
+//!   Port ──► claim ──► pass over its network ──► status of this port
+//!                          ▲
+//!   netlink, pidfd ────────┘  (wakes one port of the network; what the pass repairs is told in an Event)
+//! ```
+
+pub mod cells;
+pub mod error;
+pub mod hands;
+pub mod plan;
+pub mod status;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crds::{Port, TenantNetwork, VirtualMachine};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+use crate::engine::{Cache, Reconciler};
+use crate::error::{Failure, sentence};
+use crate::objects::Objects;
+use cells::Cells;
+use error::Error;
+use hands::Hands;
+
+/// The judgement over ports.
+pub struct Ports<H: Hands> {
+    /// Pen.
+    pub objects: Arc<Objects>,
+    /// This host's ports.
+    pub ports: Cache<Port>,
+    /// All networks.
+    pub networks: Cache<TenantNetwork>,
+    /// This host's machines.
+    pub machines: Cache<VirtualMachine>,
+    /// What is realised here.
+    pub cells: Arc<Cells<H>>,
+}
+
+impl<H: Hands> Reconciler for Ports<H> {
+    type Kind = Port;
+    type Error = Error;
+
+    async fn reconcile(&self, port: Arc<Port>) -> Result<Action, Error> {
+        if port.metadata.deletion_timestamp.is_some() {
+            return self.retire(&port).await;
+        }
+        let pending = status::pending(&port, &self.network_of(&port));
+        if let Some(pending) = pending {
+            self.objects.publish(&*port, status::not_ready(&port, pending.reason, pending.message)).await?;
+            return Ok(Action::await_change());
+        }
+        let Some(port) = self.objects.claim(&*port).await? else { return Ok(Action::await_change()) };
+        let namespace = port.namespace().unwrap_or_default();
+        match self.pass(&namespace, &port.spec.network).await {
+            Ok(netns) => {
+                self.objects.publish(&port, status::ready(&port, netns)).await?;
+                Ok(Action::await_change())
+            }
+            Err(error) => {
+                let status = status::not_ready(&port, error.category(), sentence(&error));
+                self.objects.publish(&port, status).await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<H: Hands> Ports<H> {
+    fn network_of(&self, port: &Port) -> Option<Arc<TenantNetwork>> {
+        self.networks.get(&port.namespace().unwrap_or_default(), &port.spec.network)
+    }
+
+    /// Brings the network with all its ports here in order; the name of its namespace.
+    async fn pass(&self, namespace: &str, network: &str) -> Result<String, Error> {
+        let ticket = self.cells.ticket();
+        let Some(found) = self.networks.get(namespace, network) else {
+            return Err(Error::NetworkGone { network: network.to_owned() });
+        };
+        let uid = found.uid().unwrap_or_default();
+        let read = || {
+            // Read inside the pass, so that a pass that served many askers has seen all their ports.
+            let ports = self.ports.pick(namespace, |port| port.spec.network == network && self.is_wanted(port));
+            plan::wanted(self.cells.names(), &found, &ports)
+        };
+        let done = self.cells.converge(&uid, ticket, read).await?;
+        self.tell(&found, &done).await;
+        Ok(done.netns)
+    }
+
+    /// Says in Events what had been changed by somebody else and was set right.
+    async fn tell(&self, network: &TenantNetwork, done: &cells::Done) {
+        for change in &done.drift {
+            crate::metrics::METRICS.repairs.with_label_values(&[change.reason]).inc();
+            let note = format!("Somebody changed the network on this host; repaired: {}.", change.message);
+            tracing::warn!(network = network.name_any(), repaired = change.message, "drift repaired");
+            self.objects.event(network, true, "DriftRepaired", change.reason, note).await;
+        }
+    }
+
+    /// Takes the port off the host: from its network, or with it when it was the last.
+    async fn retire(&self, port: &Port) -> Result<Action, Error> {
+        let users = self.users_of(port);
+        if !users.is_empty() {
+            let message =
+                format!("The port is in use by virtual machine {}; it goes when that one does.", join(&users));
+            self.objects.publish(port, status::not_ready(port, status::IN_USE, message)).await?;
+            return Ok(Action::await_change());
+        }
+        let namespace = port.namespace().unwrap_or_default();
+        match self.network_of(port) {
+            Some(_) => drop(self.pass(&namespace, &port.spec.network).await?),
+            // The network object is gone before its ports: its cell goes with the last of them.
+            None => self.cells.remove_abandoned(&namespace, &port.spec.network, &self.ports).await?,
+        }
+        self.objects.release(port).await?;
+        Ok(Action::await_change())
+    }
+
+    /// A port whose deletion waits for the machine that uses it keeps working until then.
+    fn is_wanted(&self, port: &Port) -> bool {
+        port.metadata.deletion_timestamp.is_none() || !self.users_of(port).is_empty()
+    }
+
+    /// Machines of this host that name the port and have not gone yet.
+    fn users_of(&self, port: &Port) -> BTreeSet<String> {
+        let name = port.name_any();
+        let names = |vm: &VirtualMachine| vm.spec.interfaces.iter().any(|interface| interface.port == name);
+        let machines = self.machines.pick(&port.namespace().unwrap_or_default(), |vm| {
+            names(vm) && vm.status.as_ref().is_some_and(|status| status.pid.is_some())
+        });
+        machines.iter().map(|vm| vm.name_any()).collect()
+    }
+}
+
+fn join(names: &BTreeSet<String>) -> String {
+    names.iter().cloned().collect::<Vec<_>>().join(", ")
+}

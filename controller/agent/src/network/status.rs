@@ -1,0 +1,79 @@
+//! The port's status. Pure.
+
+use std::sync::Arc;
+
+use crds::condition::{READY, set};
+use crds::{Port, PortStatus, TenantNetwork};
+use kube::ResourceExt;
+
+use crate::names;
+
+/// Reason of a port whose deletion waits for the machine that uses it.
+pub const IN_USE: &str = "InUse";
+
+/// What a port waits for before anything can be done for it.
+pub struct Pending {
+    /// PascalCase cause.
+    pub reason: &'static str,
+    /// Sentence with the remedy.
+    pub message: String,
+}
+
+/// What is missing, if anything.
+pub fn pending(port: &Port, network: &Option<Arc<TenantNetwork>>) -> Option<Pending> {
+    if network.is_none() {
+        let message = format!(
+            "There is no TenantNetwork {} in this namespace: create it, or make the port anew with another network.",
+            port.spec.network
+        );
+        return Some(Pending { reason: "NetworkNotFound", message });
+    }
+    let missing = port.spec.ip.is_none() || port.spec.mac.is_none();
+    missing.then(|| Pending { reason: "AddressPending", message: "The port has no address yet.".to_owned() })
+}
+
+/// The port works.
+pub fn ready(port: &Port, netns: String) -> PortStatus {
+    let device = names::tap(&port.uid().unwrap_or_default());
+    status(port, Some((device, netns)), true, "Realised", String::new())
+}
+
+/// The port does not work.
+pub fn not_ready(port: &Port, reason: &str, message: String) -> PortStatus {
+    let before = port.status.clone().unwrap_or_default();
+    status(port, before.device.zip(before.netns), false, reason, message)
+}
+
+fn status(port: &Port, place: Option<(String, String)>, holds: bool, reason: &str, message: String) -> PortStatus {
+    let mut conditions = port.status.clone().unwrap_or_default().conditions;
+    let generation = port.metadata.generation;
+    set(&mut conditions, READY, holds, reason, message, generation);
+    let (device, netns) = place.unzip();
+    PortStatus { observed_generation: generation, device, netns, conditions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::samples;
+    use super::*;
+
+    #[test]
+    fn saying_the_same_again_changes_nothing() {
+        let mut port = (*samples::port(2)).clone();
+        let first = ready(&port, "ns".into());
+        port.status = Some(first.clone());
+        assert_eq!(ready(&port, "ns".into()), first);
+        let broken = not_ready(&port, "LinkFailed", "failed".into());
+        assert_eq!(broken.device.as_deref(), Some("tapaaaaaaaabb02"), "where it was is still told");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut port = (*samples::port(2)).clone();
+        let network = Some(Arc::new(samples::network()));
+        assert!(pending(&port, &network).is_none());
+        assert_eq!(pending(&port, &None).unwrap().reason, "NetworkNotFound");
+        port.spec.ip = None;
+        assert_eq!(pending(&port, &network).unwrap().reason, "AddressPending");
+    }
+}

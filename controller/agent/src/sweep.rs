@@ -1,0 +1,115 @@
+//! What carries our mark and has no object: found when the agent starts and now and then, and removed.
+//!
+//! An object that was deleted while this agent was away still has our finalizer and is retired as usual. What is swept
+//! here is the rest: objects whose finalizer somebody took off by hand, moved to another host, or lost with the store.
+//! Only directories of our own data directory and namespaces with our prefix are looked at; everything else is not ours.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{Port, TenantNetwork, VirtualMachine, Volume};
+use kube::{Client, ResourceExt};
+
+use crate::engine::Cache;
+use crate::error::sentence;
+use crate::layout::{self, FileError, Layout, Owner};
+use crate::network::cells::Cells;
+use crate::network::hands::HostHands as NetworkHands;
+use crate::virtual_machine::machines::Machines;
+
+/// Grace for a guest without an object: somebody may still have its disk's last bytes in a cache.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// All that is needed to sweep.
+pub struct Sweeper {
+    /// This host's machines.
+    pub vms: Cache<VirtualMachine>,
+    /// This host's volumes.
+    pub volumes: Cache<Volume>,
+    /// This host's ports.
+    pub ports: Cache<Port>,
+    /// All networks.
+    pub networks: Cache<TenantNetwork>,
+    /// Realised networks.
+    pub cells: Arc<Cells<NetworkHands>>,
+    /// Running machines.
+    pub machines: Arc<Machines>,
+    /// Directories.
+    pub layout: Layout,
+    /// To ask the API itself before anything is removed.
+    pub client: Client,
+}
+
+impl Sweeper {
+    /// Removes what has no object. A cache may lag, so the API is asked before a disk goes.
+    pub async fn sweep(&self) {
+        for failure in [self.sweep_machines().await, self.sweep_volumes().await].into_iter().filter_map(Result::err) {
+            tracing::warn!(error = sentence(&failure), "failed to look for what has no object");
+        }
+        let machines_alone = self.vms.all().iter().any(|vm| vm.spec.interfaces.is_empty());
+        for failure in self.cells.sweep(&self.needed_networks(), machines_alone).await {
+            tracing::warn!(error = sentence(&failure), "failed to remove a network that nothing needs");
+        }
+    }
+
+    fn needed_networks(&self) -> BTreeSet<String> {
+        let ports = self.ports.all();
+        let network = |port: &Arc<Port>| self.networks.get(&port.namespace().unwrap_or_default(), &port.spec.network);
+        let mut needed: BTreeSet<String> =
+            ports.iter().filter_map(network).filter_map(|network| network.uid()).collect();
+        // Of a network whose object is gone, the name tells whether ports are left.
+        let left =
+            |owner: &Owner| !self.ports.pick(&owner.namespace, |port| port.spec.network == owner.name).is_empty();
+        let owned = layout::owned(&self.layout.networks()).unwrap_or_default();
+        needed.extend(owned.into_iter().filter(left).map(|owner| owner.uid));
+        needed
+    }
+
+    async fn sweep_machines(&self) -> Result<(), FileError> {
+        let here: BTreeSet<String> = self.vms.all().iter().filter_map(|vm| vm.uid()).collect();
+        for owner in layout::owned(&self.layout.vms())?.into_iter().filter(|owner| !here.contains(&owner.uid)) {
+            if self.is_there::<VirtualMachine>(&owner).await {
+                continue;
+            }
+            tracing::info!(vm = owner.name, uid = owner.uid, "removing a machine that has no object");
+            self.machines.forget(&owner.uid);
+            let stopped = host::qemu::stop::stop(&self.layout.run_dir(&owner.uid), None, None, GRACE).await;
+            match stopped {
+                Ok(_) => layout::remove(&self.layout.vm(&owner.uid))?,
+                Err(error) => tracing::warn!(
+                    uid = owner.uid,
+                    error = sentence(&error),
+                    "failed to stop a machine that has no object"
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_volumes(&self) -> Result<(), FileError> {
+        let here: BTreeSet<String> = self.volumes.all().iter().filter_map(|volume| volume.uid()).collect();
+        for owner in layout::owned(&self.layout.volumes())?.into_iter().filter(|owner| !here.contains(&owner.uid)) {
+            if !self.is_there::<Volume>(&owner).await {
+                tracing::info!(volume = owner.name, uid = owner.uid, "removing a volume that has no object");
+                layout::remove(&self.layout.volume(&owner.uid))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the object exists, on whatever host. In doubt it does.
+    async fn is_there<K: crate::objects::Stored>(&self, owner: &Owner) -> bool {
+        if owner.name.is_empty() {
+            return false;
+        }
+        let api = kube::Api::<K>::namespaced(self.client.clone(), &owner.namespace);
+        match api.get_opt(&owner.name).await {
+            Ok(found) => found.is_some_and(|object| object.meta().uid.as_deref() == Some(owner.uid.as_str())),
+            Err(error) => {
+                tracing::debug!(error = sentence(&error), "the API cannot be asked; nothing is removed");
+                true
+            }
+        }
+    }
+}
