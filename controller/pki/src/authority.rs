@@ -124,7 +124,7 @@ impl Authority {
             action: "read the authority's certificate",
             source,
         };
-        let key_id = inspect(&cert_pem, |cert| key_id_of(cert))?.unwrap_or_default();
+        let key_id = inspect(&cert_pem, key_id_of)?.unwrap_or_default();
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key).map_err(failed)?;
         Ok(Authority {
             cert_pem,
