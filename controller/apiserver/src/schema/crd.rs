@@ -59,15 +59,17 @@ fn definition(document: &Value, own: Names, mut errors: Vec<FieldError>) -> Resu
         errors.push(FieldError::not_supported("spec.conversion.strategy", &strategy.into(), &["None"]));
     }
     let mut versions = versions(spec, &mut errors);
-    versions.sort_by(|a, b| version_order(&a.name).cmp(&version_order(&b.name)).reverse());
+    versions.sort_by_key(|version| std::cmp::Reverse(version_order(&version.name)));
     let storage = versions.iter().position(|version| version.storage);
-    let declared = spec["versions"].as_array().into_iter().flatten().filter(|version| version["storage"] == true).count();
+    let declared =
+        spec["versions"].as_array().into_iter().flatten().filter(|version| version["storage"] == true).count();
     if declared != 1 && spec["versions"].as_array().is_some_and(|versions| !versions.is_empty()) {
         let why = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", &brief(&spec["versions"]), why));
     }
     let (Some(storage_version), true) = (storage, errors.is_empty()) else { return Err(errors) };
-    let or = |value: &Value, otherwise: String| value.as_str().filter(|t| !t.is_empty()).map_or(otherwise, str::to_owned);
+    let or =
+        |value: &Value, otherwise: String| value.as_str().filter(|t| !t.is_empty()).map_or(otherwise, str::to_owned);
     Ok(Definition {
         singular: or(&names["singular"], kind.to_lowercase()),
         list_kind: or(&names["listKind"], format!("{kind}List")),
@@ -169,7 +171,11 @@ fn version(document: &Value, field: &str, schema_field: &str, errors: &mut Vec<F
             Some(fields) if !fields.is_empty() && index < 16 => selectable.push(fields.join(".")),
             _ => {
                 let field = format!("{field}.selectableFields[{index}].jsonPath");
-                errors.push(FieldError::invalid(field, &path.into(), "must be a simple path to a field, and one of at most 16"));
+                errors.push(FieldError::invalid(
+                    field,
+                    &path.into(),
+                    "must be a simple path to a field, and one of at most 16",
+                ));
             }
         }
     }
@@ -274,9 +280,7 @@ pub fn accepted_status(document: &Value, now: &str) -> Value {
         map.entry("listKind").or_insert_with(|| format!("{kind}List").into());
         map.entry("singular").or_insert_with(|| kind.to_lowercase().into());
     }
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message})
-    };
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message});
     let mut stored: Vec<Value> = document["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
     let storage = document["spec"]["versions"].as_array().into_iter().flatten().find(|v| v["storage"] == true);
     if let Some(name) = storage.map(|version| version["name"].clone()).filter(|name| !stored.contains(name)) {
@@ -301,7 +305,8 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         ("/spec/names/plural", "spec.names.plural"),
         ("/spec/names/kind", "spec.names.kind"),
     ] {
-        let (new, old) = (new.pointer(pointer).cloned().unwrap_or_default(), old.pointer(pointer).cloned().unwrap_or_default());
+        let (new, old) =
+            (new.pointer(pointer).cloned().unwrap_or_default(), old.pointer(pointer).cloned().unwrap_or_default());
         if new != old {
             errors.push(FieldError::invalid(field, &new, "field is immutable"));
         }

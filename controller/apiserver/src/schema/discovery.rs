@@ -103,7 +103,11 @@ pub fn aggregated(definitions: &[Arc<Definition>], core: bool, form: Form) -> Va
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if core { json!({"creationTimestamp": null}) } else { json!({"name": name, "creationTimestamp": null}) };
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": name, "creationTimestamp": null})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -210,7 +214,7 @@ fn groups(definitions: &[Arc<Definition>]) -> Groups<'_> {
         }
     }
     for versions in groups.values_mut() {
-        versions.sort_by(|a, b| version_order(b.0).cmp(&version_order(a.0)));
+        versions.sort_by_key(|(name, _)| std::cmp::Reverse(version_order(name)));
         for (_, kinds) in versions.iter_mut() {
             kinds.sort_by(|a, b| a.0.plural.cmp(&b.0.plural));
         }

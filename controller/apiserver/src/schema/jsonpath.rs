@@ -47,7 +47,11 @@ impl Path {
         let mut steps = Vec::new();
         let mut rest = inner;
         while !rest.is_empty() {
-            rest = if let Some(tail) = rest.strip_prefix('[') { bracket(tail, &mut steps)? } else { dotted(rest, &mut steps)? };
+            rest = if let Some(tail) = rest.strip_prefix('[') {
+                bracket(tail, &mut steps)?
+            } else {
+                dotted(rest, &mut steps)?
+            };
         }
         Ok(Self { steps })
     }
@@ -179,8 +183,7 @@ fn bracket<'a>(tail: &'a str, steps: &mut Vec<Step>) -> Result<&'a str, PathErro
         }
     }
     if let Some(inner) = tail.strip_prefix("?(") {
-        let (expression, after) =
-            inner.split_once(")]").ok_or_else(|| PathError("unterminated filter".to_owned()))?;
+        let (expression, after) = inner.split_once(")]").ok_or_else(|| PathError("unterminated filter".to_owned()))?;
         steps.push(filter(expression)?);
         return Ok(after);
     }

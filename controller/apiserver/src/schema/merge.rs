@@ -77,14 +77,18 @@ pub fn json_patch(object: &mut Value, patch: Value) -> Result<(), PatchError> {
         let why = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {count}");
         return Err(PatchError::TooLarge(why));
     }
-    let patch: json_patch::Patch =
-        serde_json::from_value(patch).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let patch: json_patch::Patch = serde_json::from_value(patch)
+        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
     let mut patched = object.clone();
     let mut copied = 0;
     for operation in &patch.0 {
         check_growth(&patched, operation, &mut copied)?;
-        json_patch::patch(&mut patched, std::slice::from_ref(operation))
-            .map_err(|error| PatchError::Unprocessable(format!("the server rejected our request due to an error in our request: {}", worded(&error))))?;
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
+            PatchError::Unprocessable(format!(
+                "the server rejected our request due to an error in our request: {}",
+                worded(&error)
+            ))
+        })?;
     }
     *object = patched;
     Ok(())
@@ -108,7 +112,9 @@ fn check_growth(object: &Value, operation: &json_patch::PatchOperation, copied: 
         return Err(PatchError::TooLarge(format!("the copies of a JSON patch may add at most {COPIED} bytes")));
     }
     if path.count() + value.map_or(0, depth) > DEEPEST {
-        return Err(PatchError::Unprocessable(format!("the patched object would be nested deeper than {DEEPEST} levels")));
+        return Err(PatchError::Unprocessable(format!(
+            "the patched object would be nested deeper than {DEEPEST} levels"
+        )));
     }
     Ok(())
 }
@@ -141,7 +147,7 @@ fn weight(value: &Value) -> usize {
 /// `application/strategic-merge-patch+json`, for built-in kinds only: as a merge patch, with lists merged by the keys the
 /// kind's fields have.
 pub fn strategic_patch(definition: &Definition, object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    if !definition.builtin || definition.kind == "CustomResourceDefinition" {
+    if !definition.builtin {
         let why = "the body of the request was in an unknown format - accepted media types include: \
                    application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
         return Err(PatchError::Unsupported(why.to_owned()));

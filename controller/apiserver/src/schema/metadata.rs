@@ -2,15 +2,27 @@
 
 use serde_json::Value;
 
-use super::error::{Cause, FieldError, quoted};
 use super::Definition;
+use super::error::{Cause, FieldError, quoted};
 
 /// All annotations together.
 const ANNOTATIONS: usize = 256 * 1024;
 
 const FIELDS: [&str; 15] = [
-    "name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
-    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
     "managedFields",
 ];
 
@@ -44,7 +56,8 @@ pub fn validate_metadata(definition: &Definition, object: &Value) -> Vec<FieldEr
 /// What an update may not change: identity and times, and no new finalizer once deletion has begun.
 pub fn validate_metadata_update(definition: &Definition, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = validate_metadata(definition, new);
-    let get = |object: &'_ Value, key: &str| object.get("metadata").and_then(|m| m.get(key)).cloned().unwrap_or_default();
+    let get =
+        |object: &'_ Value, key: &str| object.get("metadata").and_then(|m| m.get(key)).cloned().unwrap_or_default();
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (new, old) = (get(new, key), get(old, key));
         if new != old {

@@ -77,7 +77,9 @@ impl Demand {
             Self::Absent => found.is_none(),
             Self::In(values) => found.is_some_and(|found| values.iter().any(|value| value == found)),
             Self::NotIn(values) => found.is_none_or(|found| values.iter().all(|value| value != found)),
-            Self::Greater(limit) => found.and_then(|found| found.parse::<i64>().ok()).is_some_and(|found| found > *limit),
+            Self::Greater(limit) => {
+                found.and_then(|found| found.parse::<i64>().ok()).is_some_and(|found| found > *limit)
+            }
             Self::Less(limit) => found.and_then(|found| found.parse::<i64>().ok()).is_some_and(|found| found < *limit),
         }
     }
@@ -158,7 +160,9 @@ fn label_value(value: &str) -> Result<String, SelectorError> {
     if is_label_value(value) {
         Ok(value.to_owned())
     } else {
-        Err(unparsable(format!("values[0][key]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character")))
+        Err(unparsable(format!(
+            "values[0][key]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+        )))
     }
 }
 
@@ -210,7 +214,9 @@ impl FieldSelector {
             let equal = match found {
                 None | Some(Value::Null) => term.value.is_empty(),
                 Some(Value::String(text)) => *text == term.value,
-                Some(other) => other.to_string() == term.value,
+                Some(Value::Bool(flag)) => (if *flag { "true" } else { "false" }) == term.value,
+                Some(Value::Number(number)) => number.to_string() == term.value,
+                Some(Value::Array(_) | Value::Object(_)) => false,
             };
             equal == term.equal
         })
@@ -259,7 +265,11 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
         match c {
             '\\' => match chars.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
-                _ => return Err(SelectorError(format!("invalid field selector: invalid escape sequence in value: {value}"))),
+                _ => {
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence in value: {value}"
+                    )));
+                }
             },
             '=' => return Err(SelectorError(format!("invalid field selector: unescaped character in value: {value}"))),
             c => out.push(c),

@@ -72,9 +72,7 @@ pub fn render<'a>(
 }
 
 fn headers(version: &Version, own_name: bool) -> Vec<Value> {
-    let header = |name: &str, kind: &str, format: &str, description: &str, priority: i32| {
-        json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority})
-    };
+    let header = |name: &str, kind: &str, format: &str, description: &str, priority: i32| json!({"name": name, "type": kind, "format": format, "description": description, "priority": priority});
     let mut headers = Vec::with_capacity(version.columns.len() + 2);
     if !own_name {
         headers.push(header("Name", "string", "name", NAME_HELP, 0));
@@ -153,7 +151,12 @@ pub(super) fn age(since: Option<&Value>, now: jiff::Timestamp) -> Value {
         None | Some("") => "<unknown>".into(),
         Some(text) => parse_timestamp(text).map_or_else(
             || "<invalid>".into(),
-            |then| human_duration(now.as_second() - then.as_second() - i64::from(now.subsec_nanosecond() < then.subsec_nanosecond())).into(),
+            |then| {
+                human_duration(
+                    now.as_second() - then.as_second() - i64::from(now.subsec_nanosecond() < then.subsec_nanosecond()),
+                )
+                .into()
+            },
         ),
     }
 }

@@ -5,11 +5,11 @@
 
 use serde_json::{Value, json};
 
+use super::crd;
 use super::definition::{Column, Definition};
 use super::error::FieldError;
 use super::jsonpath::Path;
 use super::table::{Cell, age};
-use super::crd;
 
 const DOCUMENTS: [&str; 8] = [
     include_str!("namespace.yaml"),
@@ -76,7 +76,8 @@ fn columns(kind: &str) -> Option<Vec<Column>> {
         cell,
     };
     let path = |text: &str| Path::parse(text).ok();
-    let age_column = || Some(column("Age", "date", Cell::Path(path(".metadata.creationTimestamp")?), 0, "Time since creation."));
+    let age_column =
+        || Some(column("Age", "date", Cell::Path(path(".metadata.creationTimestamp")?), 0, "Time since creation."));
     let count = |name: &str, at: &str| Some(column(name, "integer", Cell::Count(path(at)?), 0, "Number of entries."));
     let computed = |name: &str, cell: fn(&Value, jiff::Timestamp) -> Value, priority, description: &str| {
         column(name, "string", Cell::Computed(cell), priority, description)
@@ -104,7 +105,12 @@ fn columns(kind: &str) -> Option<Vec<Column>> {
             computed("Type", |event, _| either(event, "type", "type"), 0, "Normal or Warning."),
             computed("Reason", |event, _| either(event, "reason", "reason"), 0, "The cause in one word."),
             computed("Object", event_object, 0, "What it is about."),
-            computed("Subobject", |event, _| either(involved(event), "fieldPath", "fieldPath"), 1, "The part it is about."),
+            computed(
+                "Subobject",
+                |event, _| either(involved(event), "fieldPath", "fieldPath"),
+                1,
+                "The part it is about.",
+            ),
             computed("Source", event_source, 1, "Who said it."),
             computed("Message", |event, _| trimmed(&either(event, "message", "note")), 0, "The cause in a sentence."),
             computed("First Seen", first_seen, 1, "When it was first seen."),

@@ -9,7 +9,7 @@ use ::cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, operators};
 use super::super::structural::{Additional, Kind, Node};
 use super::library;
 use super::meter::children;
-use super::value::unescape;
+use super::words::unescape;
 
 /// What is known of an expression's value.
 #[derive(Clone, Copy)]
@@ -141,4 +141,3 @@ fn item(operand: Known<'_>) -> Known<'_> {
         Known::Nothing => Known::Nothing,
     }
 }
-

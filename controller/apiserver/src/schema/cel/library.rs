@@ -50,62 +50,50 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     types::declare(env)
 }
 
+/// Functions called on nothing.
+const GLOBAL: &str = "size int uint double string bytes bool dyn type duration timestamp matches ip isIP cidr isCIDR quantity \
+     isQuantity isURL has";
+/// Functions called on a value.
+const MEMBER: &str = "size contains startsWith endsWith matches charAt indexOf lastIndexOf join lowerAscii upperAscii trim \
+     replace split substring reverse find findAll isSorted sum min max getDate getDayOfMonth getDayOfWeek getDayOfYear \
+     getFullYear getHours getMilliseconds getMinutes getMonth getSeconds hasValue value or orValue optMap optFlatMap family \
+     isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast containsIP containsCIDR masked \
+     prefixLength ip sign isInteger asInteger asApproximateFloat add sub isGreaterThan isLessThan compareTo";
+/// Functions in a namespace (`optional.of`).
+const QUALIFIED: &str = "of none ofNonZeroValue";
+
 /// Whether a call can be resolved at all.
 pub(super) fn knows(name: &str, member: bool, qualified: bool) -> bool {
-    const OPERATORS: [&str; 22] = [
-        operators::CONDITIONAL,
-        operators::LOGICAL_AND,
-        operators::LOGICAL_OR,
-        operators::LOGICAL_NOT,
-        operators::SUBSTRACT,
-        operators::ADD,
-        operators::MULTIPLY,
-        operators::DIVIDE,
-        operators::MODULO,
-        operators::EQUALS,
-        operators::NOT_EQUALS,
-        operators::GREATER_EQUALS,
-        operators::LESS_EQUALS,
-        operators::GREATER,
-        operators::LESS,
-        operators::NEGATE,
-        operators::INDEX,
-        operators::OPT_INDEX,
-        operators::OPT_SELECT,
-        operators::NOT_STRICTLY_FALSE,
-        operators::IN,
-        operators::HAS,
-    ];
-    const GLOBAL: [&str; 21] = [
-        "size", "int", "uint", "double", "string", "bytes", "bool", "dyn", "type", "duration", "timestamp", "matches", "ip",
-        "isIP", "cidr", "isCIDR", "quantity", "isQuantity", "isURL", "ip.isCanonical", "@range",
-    ];
-    const MEMBER: [&str; 66] = [
-        "size", "contains", "startsWith", "endsWith", "matches", "charAt", "indexOf", "lastIndexOf", "join", "lowerAscii",
-        "upperAscii", "trim", "replace", "split", "substring", "reverse", "find", "findAll", "isSorted", "sum", "min", "max",
-        "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours", "getMilliseconds",
-        "getMinutes", "getMonth", "getSeconds", "hasValue", "value", "or", "orValue", "optMap", "optFlatMap", "family",
-        "isUnspecified", "isLoopback", "isLinkLocalMulticast", "isLinkLocalUnicast", "isGlobalUnicast", "containsIP",
-        "containsCIDR", "masked", "prefixLength", "ip", "sign", "isInteger", "asInteger", "asApproximateFloat", "add",
-        "sub", "isGreaterThan", "isLessThan", "compareTo", "all", "exists", "exists_one", "existsOne", "map", "filter",
-        "of", "none",
-    ];
-    if qualified {
-        return matches!(name, "of" | "none" | "ofNonZeroValue" | "isCanonical");
-    }
-    OPERATORS.contains(&name) || if member { MEMBER.contains(&name) } else { GLOBAL.contains(&name) }
+    // Operators have names that no source can spell (`_+_`, `@in`).
+    let operator = !name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let names = match (qualified, member) {
+        (true, _) => QUALIFIED,
+        (false, true) => MEMBER,
+        (false, false) => GLOBAL,
+    };
+    operator || names.split_whitespace().any(|known| known == name)
 }
 
 /// Whether a name opens a namespace of functions (`optional.of`).
 pub(super) fn is_qualified(name: &str) -> bool {
-    matches!(name, "optional" | "ip" | "cidr" | "quantity")
+    name == "optional"
 }
 
 /// Whether a name is a type's.
 pub(super) fn is_type(name: &str) -> bool {
     matches!(
         name,
-        "bool" | "int" | "uint" | "double" | "string" | "bytes" | "list" | "map" | "null_type" | "type" | "optional_type"
+        "bool"
+            | "int"
+            | "uint"
+            | "double"
+            | "string"
+            | "bytes"
+            | "list"
+            | "map"
+            | "null_type"
+            | "type"
+            | "optional_type"
     )
 }
 
@@ -114,7 +102,11 @@ fn wrong(what: &str) -> ExecutionError {
 }
 
 pub(super) fn text<'b>(arguments: &'b [CowVal<'_, '_>], index: usize) -> Result<&'b str, ExecutionError> {
-    arguments.get(index).and_then(|v| v.downcast_ref::<CelString>()).map(CelString::inner).ok_or_else(|| wrong("string"))
+    arguments
+        .get(index)
+        .and_then(|v| v.downcast_ref::<CelString>())
+        .map(CelString::inner)
+        .ok_or_else(|| wrong("string"))
 }
 
 fn int(arguments: &[CowVal<'_, '_>], index: usize) -> Option<i64> {
@@ -193,7 +185,7 @@ fn with_pattern<T>(pattern: &str, use_it: impl FnOnce(&Regex) -> T) -> Result<T,
     PATTERNS.with_borrow_mut(|patterns| {
         if !patterns.contains_key(pattern) {
             meter::charge(2_000)?;
-            let compiled = compile_pattern(pattern).map_err(|why| ExecutionError::function_error("matches", why))?;
+            let compiled = limited(pattern, 1 << 20).map_err(|why| ExecutionError::function_error("matches", why))?;
             if patterns.len() >= 512 {
                 patterns.clear();
             }
@@ -203,9 +195,17 @@ fn with_pattern<T>(pattern: &str, use_it: impl FnOnce(&Regex) -> T) -> Result<T,
     })
 }
 
-/// A pattern whose automaton stays small.
+/// A pattern of a schema; its automaton is limited, but generously: it is compiled once.
 pub(crate) fn compile_pattern(pattern: &str) -> Result<Regex, String> {
-    regex::RegexBuilder::new(pattern).size_limit(1 << 20).dfa_size_limit(1 << 20).build().map_err(|error| error.to_string())
+    limited(pattern, 8 << 20)
+}
+
+fn limited(pattern: &str, bytes: usize) -> Result<Regex, String> {
+    regex::RegexBuilder::new(pattern)
+        .size_limit(bytes)
+        .dfa_size_limit(1 << 20)
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {

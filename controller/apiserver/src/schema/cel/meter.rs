@@ -11,13 +11,15 @@
 //! s.replace(a, b)   →  s.@replace(a, b)
 //! xs.join(s)        →  xs.@join(s)
 //! s.split(a), a==b  →  @pay(s, k).split(a)   inside loops: linear work on a value that may be large
+//! a.b.c             →  a["b"]["c"]           not for paying: the interpreter looks up a dotted name as a variable first,
+//!                                            prefix by prefix, which costs more than all the rest of a short rule
 //! ```
 
 use std::cell::Cell;
 
 use ::cel::ExecutionError;
 use ::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use ::cel::common::types::CelInt;
+use ::cel::common::types::{CelInt, CelString};
 
 /// Deeper expressions would need too much stack to evaluate.
 const DEEPEST: usize = 160;
@@ -41,7 +43,8 @@ pub(super) fn drain() -> Option<u64> {
 pub(super) fn charge(amount: u64) -> Result<(), ExecutionError> {
     let left = FUEL.get().and_then(|fuel| fuel.checked_sub(amount));
     FUEL.set(left);
-    left.map(|_| ()).ok_or_else(|| ExecutionError::function_error("budget", "operation cancelled: actual cost limit exceeded"))
+    left.map(|_| ())
+        .ok_or_else(|| ExecutionError::function_error("budget", "operation cancelled: actual cost limit exceeded"))
 }
 
 /// Refuses programs nested too deeply; walks with its own stack, as the program may be very deep.
@@ -106,7 +109,16 @@ fn rewrite(expression: &mut IdedExpr, looping: bool) {
         Expr::List(list) => list.elements.iter_mut().for_each(|element| rewrite(element, looping)),
         Expr::Map(map) => map.entries.iter_mut().for_each(|entry| rewrite_entry(&mut entry.expr, looping)),
         Expr::Struct(literal) => literal.entries.iter_mut().for_each(|entry| rewrite_entry(&mut entry.expr, looping)),
-        Expr::Select(select) => rewrite(&mut select.operand, looping),
+        Expr::Select(select) => {
+            rewrite(&mut select.operand, looping);
+            if !select.test {
+                let operand = std::mem::take(&mut *select.operand);
+                let field = LiteralValue::String(CelString::from(std::mem::take(&mut select.field)));
+                let field = IdedExpr { id: operand.id, expr: Expr::Literal(field) };
+                let func_name = operators::INDEX.to_owned();
+                expression.expr = Expr::Call(CallExpr { func_name, target: None, args: vec![operand, field] });
+            }
+        }
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
     }
 }
@@ -114,11 +126,15 @@ fn rewrite(expression: &mut IdedExpr, looping: bool) {
 /// Linear work on one operand, done again and again, is paid by the operand's length.
 fn pay_for_operand(call: &mut CallExpr) {
     let rate = match call.func_name.as_str() {
-        operators::EQUALS | operators::NOT_EQUALS | operators::LESS | operators::GREATER | operators::LESS_EQUALS
+        operators::EQUALS
+        | operators::NOT_EQUALS
+        | operators::LESS
+        | operators::GREATER
+        | operators::LESS_EQUALS
         | operators::GREATER_EQUALS => 1,
         "split" => 256,
-        "lowerAscii" | "upperAscii" | "trim" | "reverse" | "substring" | "charAt" | "indexOf" | "lastIndexOf" | "contains"
-        | "size" | "string" | "bytes" | "find" | "findAll" | "startsWith" | "endsWith" => 16,
+        "lowerAscii" | "upperAscii" | "trim" | "reverse" | "substring" | "charAt" | "indexOf" | "lastIndexOf"
+        | "contains" | "size" | "string" | "bytes" | "find" | "findAll" | "startsWith" | "endsWith" => 16,
         _ => return,
     };
     let Some(operand) = call.target.as_deref_mut().or(call.args.first_mut()) else { return };

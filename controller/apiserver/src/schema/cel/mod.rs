@@ -14,6 +14,7 @@ mod library;
 mod meter;
 mod types;
 mod value;
+mod words;
 
 pub(crate) use library::compile_pattern;
 
@@ -159,16 +160,19 @@ impl Failure {
             (outer, inner) => format!("{outer}{inner}"),
         };
         let kind = node.kind.name();
-        let invalid = |why: String| FieldError::new(path.clone(), Cause::Invalid, format!("Invalid value: \"{kind}\": {why}"));
+        let invalid =
+            |why: String| FieldError::new(path.clone(), Cause::Invalid, format!("Invalid value: \"{kind}\": {why}"));
         match self {
             Self::Spent => invalid(
-                "validation failed due to running out of cost budget, no further validation rules will be run".to_owned(),
+                "validation failed due to running out of cost budget, no further validation rules will be run"
+                    .to_owned(),
             ),
-            Self::Error(why) => invalid(format!("{why} evaluating rule: {}", rule.message.as_ref().unwrap_or(&rule.source))),
+            Self::Error(why) => {
+                invalid(format!("{why} evaluating rule: {}", rule.message.as_ref().unwrap_or(&rule.source)))
+            }
             Self::Refused(message) => {
-                let why = message
-                    .or_else(|| rule.message.clone())
-                    .unwrap_or_else(|| format!("failed rule: {}", rule.source));
+                let why =
+                    message.or_else(|| rule.message.clone()).unwrap_or_else(|| format!("failed rule: {}", rule.source));
                 match rule.reason {
                     Cause::Forbidden => FieldError::forbidden(path, why),
                     Cause::Required => FieldError::required(path, &why),
@@ -208,7 +212,7 @@ fn run<T>(
         }
         Some(left) => {
             budget.0.set(left);
-            result.map_err(|error| Failure::Error(value::worded(&error)))
+            result.map_err(|error| Failure::Error(words::worded(&error)))
         }
     }
 }

@@ -31,7 +31,8 @@ fn properties() -> Value {
 /// What one rule says about a spec (and an old one).
 fn said(rule: Value, spec: Value, old: Option<Value>) -> Vec<String> {
     let definition = kind(properties(), json!([rule])).expect("rule compiles");
-    let wrap = |spec: Value| json!({"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": spec});
+    let wrap =
+        |spec: Value| json!({"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": spec});
     let old = old.map(wrap);
     definition.storage().schema.validate(&wrap(spec), old.as_ref()).iter().map(ToString::to_string).collect()
 }
@@ -86,12 +87,21 @@ fn refusals_read_as_the_official_server_words_them() {
             json!({"rule": "self.n > 5", "messageExpression": "'n is ' + string(self.n)", "message": "unused"}),
             "spec: Invalid value: \"object\": n is 3",
         ),
-        (json!({"rule": "self.n > 5", "messageExpression": "self.s + self.f", "message": "kept"}), "spec: Invalid value: \"object\": kept"),
+        (
+            json!({"rule": "self.n > 5", "messageExpression": "self.s + self.f", "message": "kept"}),
+            "spec: Invalid value: \"object\": kept",
+        ),
         (json!({"rule": "self.n > 5", "reason": "FieldValueForbidden", "message": "no"}), "spec: Forbidden: no"),
         (json!({"rule": "self.n > 5", "reason": "FieldValueRequired", "message": "no"}), "spec: Required value: no"),
         (json!({"rule": "self.n > 5", "fieldPath": ".n", "message": "no"}), "spec.n: Invalid value: \"object\": no"),
-        (json!({"rule": "self.f > 5.0"}), "spec: Invalid value: \"object\": no such key: f evaluating rule: self.f > 5.0"),
-        (json!({"rule": "1 / (self.n - 3) == 1"}), "spec: Invalid value: \"object\": division by zero evaluating rule: 1 / (self.n - 3) == 1"),
+        (
+            json!({"rule": "self.f > 5.0"}),
+            "spec: Invalid value: \"object\": no such key: f evaluating rule: self.f > 5.0",
+        ),
+        (
+            json!({"rule": "1 / (self.n - 3) == 1"}),
+            "spec: Invalid value: \"object\": division by zero evaluating rule: 1 / (self.n - 3) == 1",
+        ),
     ] {
         assert_eq!(said(rule, spec.clone(), None), [text]);
     }
@@ -102,11 +112,15 @@ fn transition_rules_compare_with_the_stored_object() {
     let fixed = json!({"rule": "self.s == oldSelf.s", "message": "field is immutable"});
     assert_eq!(said(fixed.clone(), json!({"s": "a"}), None), [""; 0]);
     assert_eq!(said(fixed.clone(), json!({"s": "a"}), Some(json!({"s": "a"}))), [""; 0]);
-    assert_eq!(said(fixed, json!({"s": "b"}), Some(json!({"s": "a"}))), ["spec: Invalid value: \"object\": field is immutable"]);
+    assert_eq!(
+        said(fixed, json!({"s": "b"}), Some(json!({"s": "a"}))),
+        ["spec: Invalid value: \"object\": field is immutable"]
+    );
     let whole = json!({"rule": "self == oldSelf"});
     assert_eq!(said(whole.clone(), json!({"s": "a", "list": ["x"]}), Some(json!({"s": "a", "list": ["x"]}))), [""; 0]);
     assert_eq!(said(whole, json!({"list": ["y"]}), Some(json!({"list": ["x"]}))).len(), 1);
-    let optional = json!({"rule": "oldSelf.hasValue() ? self.n >= oldSelf.value().n : self.n == 0", "optionalOldSelf": true});
+    let optional =
+        json!({"rule": "oldSelf.hasValue() ? self.n >= oldSelf.value().n : self.n == 0", "optionalOldSelf": true});
     assert_eq!(said(optional.clone(), json!({"n": 0}), None), [""; 0]);
     assert_eq!(said(optional.clone(), json!({"n": 1}), None).len(), 1);
     assert_eq!(said(optional.clone(), json!({"n": 2}), Some(json!({"n": 1}))), [""; 0]);
@@ -132,7 +146,10 @@ fn mistakes_in_rules_are_found_when_the_crd_arrives() {
     ] {
         let errors = kind(properties(), json!([rule])).expect_err("refused");
         assert!(errors[0].contains(text), "{rule}: {errors:?}");
-        assert!(errors[0].starts_with("spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]."), "{errors:?}");
+        assert!(
+            errors[0].starts_with("spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]."),
+            "{errors:?}"
+        );
     }
 }
 

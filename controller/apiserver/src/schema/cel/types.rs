@@ -59,7 +59,10 @@ value!(Quantity, QUANTITY, |quantity| Some(quantity));
 
 impl Comparer for Quantity {
     fn compare(&self, other: &dyn Val) -> Result<Ordering, ExecutionError> {
-        other.downcast_ref::<Self>().map(|other| self.0.cmp(&other.0)).ok_or_else(|| failed("quantity", "no such overload"))
+        other
+            .downcast_ref::<Self>()
+            .map(|other| self.0.cmp(&other.0))
+            .ok_or_else(|| failed("quantity", "no such overload"))
     }
 }
 
@@ -134,7 +137,9 @@ fn declare_ip(env: &mut Env) -> Result<(), DeclarationError> {
 }
 
 fn declare_cidr(env: &mut Env) -> Result<(), DeclarationError> {
-    env.add_member_overload("ip", "cidr.ip", CIDR.to_owned(), vec![], |a| Ok(CowVal::owned(Ip(this::<Cidr>(&a, 0)?.0))))?;
+    env.add_member_overload("ip", "cidr.ip", CIDR.to_owned(), vec![], |a| {
+        Ok(CowVal::owned(Ip(this::<Cidr>(&a, 0)?.0)))
+    })?;
     env.add_member_overload("prefixLength", "cidr.prefixLength", CIDR.to_owned(), vec![], |a| {
         Ok(CowVal::owned(CelInt::from(i64::from(this::<Cidr>(&a, 0)?.1))))
     })?;
@@ -184,10 +189,13 @@ fn declare_quantity(env: &mut Env) -> Result<(), DeclarationError> {
     ask("sign", vec![], |a| Ok(CowVal::owned(CelInt::from(this::<Quantity>(&a, 0)?.0.signum() as i64))))?;
     ask("isInteger", vec![], |a| flag(whole(this::<Quantity>(&a, 0)?.0).is_some()))?;
     ask("asInteger", vec![], |a| {
-        let number = whole(this::<Quantity>(&a, 0)?.0).ok_or_else(|| failed("asInteger", "cannot convert value to integer"))?;
+        let number =
+            whole(this::<Quantity>(&a, 0)?.0).ok_or_else(|| failed("asInteger", "cannot convert value to integer"))?;
         Ok(CowVal::owned(CelInt::from(number)))
     })?;
-    ask("asApproximateFloat", vec![], |a| Ok(CowVal::owned(CelDouble::from(this::<Quantity>(&a, 0)?.0 as f64 / 1000.0))))
+    ask("asApproximateFloat", vec![], |a| {
+        Ok(CowVal::owned(CelDouble::from(this::<Quantity>(&a, 0)?.0 as f64 / 1000.0)))
+    })
 }
 
 fn whole(thousandths: i128) -> Option<i64> {
@@ -197,7 +205,9 @@ fn whole(thousandths: i128) -> Option<i64> {
 fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(ip) => IpAddr::V4((ip.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into()),
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into()),
+        IpAddr::V6(ip) => {
+            IpAddr::V6((ip.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+        }
     }
 }
 

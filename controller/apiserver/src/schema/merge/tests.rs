@@ -13,12 +13,15 @@ fn merge_patch_follows_the_rfc() {
 #[test]
 fn json_patch_applies_whole_or_not_at_all() {
     let mut object = json!({"a": [1, 2], "b": {"c": 1}});
-    json_patch(&mut object, json!([
-        {"op": "test", "path": "/b/c", "value": 1},
-        {"op": "add", "path": "/a/-", "value": 3},
-        {"op": "remove", "path": "/b/c"},
-        {"op": "copy", "from": "/a", "path": "/d"},
-    ]))
+    json_patch(
+        &mut object,
+        json!([
+            {"op": "test", "path": "/b/c", "value": 1},
+            {"op": "add", "path": "/a/-", "value": 3},
+            {"op": "remove", "path": "/b/c"},
+            {"op": "copy", "from": "/a", "path": "/d"},
+        ]),
+    )
     .expect("patch");
     assert_eq!(object, json!({"a": [1, 2, 3], "b": {}, "d": [1, 2, 3]}));
     let before = object.clone();
@@ -48,16 +51,23 @@ fn strategic_patch_merges_known_lists_by_key() {
         "metadata": {"finalizers": ["a/b", "c/d"], "ownerReferences": [{"uid": "1", "name": "x"}]},
         "status": {"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]},
     });
-    strategic_patch(namespace, &mut object, json!({
-        "metadata": {
-            "$deleteFromPrimitiveList/finalizers": ["a/b"], "$setElementOrder/finalizers": ["c/d", "e/f"],
-            "finalizers": ["e/f"], "ownerReferences": [{"uid": "2", "name": "y"}],
-        },
-        "status": {"conditions": [{"type": "A", "status": "False"}, {"$patch": "delete", "type": "B"}]},
-    }))
+    strategic_patch(
+        namespace,
+        &mut object,
+        json!({
+            "metadata": {
+                "$deleteFromPrimitiveList/finalizers": ["a/b"], "$setElementOrder/finalizers": ["c/d", "e/f"],
+                "finalizers": ["e/f"], "ownerReferences": [{"uid": "2", "name": "y"}],
+            },
+            "status": {"conditions": [{"type": "A", "status": "False"}, {"$patch": "delete", "type": "B"}]},
+        }),
+    )
     .expect("patch");
-    assert_eq!(object, json!({
-        "metadata": {"finalizers": ["c/d", "e/f"], "ownerReferences": [{"uid": "1", "name": "x"}, {"uid": "2", "name": "y"}]},
-        "status": {"conditions": [{"type": "A", "status": "False"}]},
-    }));
+    assert_eq!(
+        object,
+        json!({
+            "metadata": {"finalizers": ["c/d", "e/f"], "ownerReferences": [{"uid": "1", "name": "x"}, {"uid": "2", "name": "y"}]},
+            "status": {"conditions": [{"type": "A", "status": "False"}]},
+        })
+    );
 }

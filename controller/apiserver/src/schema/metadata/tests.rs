@@ -24,14 +24,46 @@ fn sound_metadata_passes() {
 fn every_fault_is_named_as_kubectl_names_it() {
     for (kind, metadata, text) in [
         ("ConfigMap", json!({}), "metadata.name: Required value: name or generateName is required"),
-        ("ConfigMap", json!({"name": "Bad_Name"}), "metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"),
-        ("Namespace", json!({"name": "a.b"}), "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"),
-        ("Namespace", json!({"name": "a", "namespace": "b"}), "metadata.namespace: Forbidden: not allowed on this type"),
-        ("ConfigMap", json!({"name": "a", "labels": {"a": "b c"}}), "metadata.labels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"),
-        ("ConfigMap", json!({"name": "a", "labels": {"/a": "b"}}), "metadata.labels: Invalid value: \"/a\": prefix part must be non-empty"),
-        ("ConfigMap", json!({"name": "a", "labels": {"a": 1}}), "metadata.labels.a: Invalid value: \"integer\": metadata.labels.a in body must be of type string: \"integer\""),
-        ("ConfigMap", json!({"name": "a", "finalizers": ["a/"]}), "metadata.finalizers[0]: Invalid value: \"a/\": name part must be non-empty"),
-        ("ConfigMap", json!({"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "o"}]}), "metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty"),
+        (
+            "ConfigMap",
+            json!({"name": "Bad_Name"}),
+            "metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            "Namespace",
+            json!({"name": "a.b"}),
+            "metadata.name: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+        ),
+        (
+            "Namespace",
+            json!({"name": "a", "namespace": "b"}),
+            "metadata.namespace: Forbidden: not allowed on this type",
+        ),
+        (
+            "ConfigMap",
+            json!({"name": "a", "labels": {"a": "b c"}}),
+            "metadata.labels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+        (
+            "ConfigMap",
+            json!({"name": "a", "labels": {"/a": "b"}}),
+            "metadata.labels: Invalid value: \"/a\": prefix part must be non-empty",
+        ),
+        (
+            "ConfigMap",
+            json!({"name": "a", "labels": {"a": 1}}),
+            "metadata.labels.a: Invalid value: \"integer\": metadata.labels.a in body must be of type string: \"integer\"",
+        ),
+        (
+            "ConfigMap",
+            json!({"name": "a", "finalizers": ["a/"]}),
+            "metadata.finalizers[0]: Invalid value: \"a/\": name part must be non-empty",
+        ),
+        (
+            "ConfigMap",
+            json!({"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "o"}]}),
+            "metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty",
+        ),
     ] {
         assert_eq!(said(kind, metadata), [text]);
     }
@@ -49,10 +81,13 @@ fn updates_keep_identity() {
     new["metadata"]["uid"] = json!("2");
     new["metadata"]["finalizers"] = json!(["a/b", "c/d"]);
     let said: Vec<String> = validate_metadata_update(definition, &new, &old).iter().map(ToString::to_string).collect();
-    assert_eq!(said, [
-        "metadata.uid: Invalid value: \"2\": field is immutable",
-        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}",
-    ]);
+    assert_eq!(
+        said,
+        [
+            "metadata.uid: Invalid value: \"2\": field is immutable",
+            "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"c/d\"}",
+        ]
+    );
     let mut odd = json!({"metadata": {"name": "a", "zzz": 1}});
     assert_eq!(prune_metadata(&mut odd), ["metadata.zzz"]);
     assert_eq!(odd, json!({"metadata": {"name": "a"}}));

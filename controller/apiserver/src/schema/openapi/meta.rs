@@ -33,67 +33,132 @@ pub(super) fn schemas(locate: &dyn Fn(&str) -> String, v3: bool) -> Map<String, 
     let mut add = |name: &str, schema: Value| {
         all.insert(format!("{META}.{name}"), schema);
     };
-    add("Time", json!({"type": "string", "format": "date-time", "description": "Time is a time in RFC 3339 form, in UTC."}));
-    add("MicroTime", json!({"type": "string", "format": "date-time", "description": "MicroTime is a time with microseconds."}));
-    add("FieldsV1", json!({"type": "object", "description": "FieldsV1 stores a set of fields in a data structure like a Trie, in JSON format."}));
-    add("Patch", json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."}));
-    add("ObjectMeta", object_meta(&refer, &list_of));
-    add("ListMeta", object(
-        "ListMeta describes metadata that synthetic resources must have, including lists and various status objects.",
-        &[],
-        json!({
-            "continue": text("Set when more objects follow; pass it to read on."),
-            "remainingItemCount": number("How many objects follow in the list."),
-            "resourceVersion": text("The server's version of the list; watch from here."),
-            "selfLink": text("Deprecated: no longer populated."),
-        }),
-    ));
+    object_schemas(&mut add, &refer, &list_of);
+    option_schemas(&mut add, &refer);
+    status_schemas(&mut add, &refer, &list_of);
+    all
+}
+
+type Add<'a> = &'a mut dyn FnMut(&str, Value);
+type Refer<'a> = &'a dyn Fn(&str, &str) -> Value;
+type ListOf<'a> = &'a dyn Fn(&str) -> Value;
+
+fn object_schemas(add: Add<'_>, refer: Refer<'_>, list_of: ListOf<'_>) {
+    add(
+        "Time",
+        json!({"type": "string", "format": "date-time", "description": "Time is a time in RFC 3339 form, in UTC."}),
+    );
+    add(
+        "MicroTime",
+        json!({"type": "string", "format": "date-time", "description": "MicroTime is a time with microseconds."}),
+    );
+    add(
+        "FieldsV1",
+        json!({"type": "object", "description": "FieldsV1 stores a set of fields in a data structure like a Trie, in JSON format."}),
+    );
+    add(
+        "Patch",
+        json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."}),
+    );
+    add("ObjectMeta", object_meta(refer, list_of));
+    add(
+        "ListMeta",
+        object(
+            "ListMeta describes metadata that synthetic resources must have, including lists and various status objects.",
+            &[],
+            json!({
+                "continue": text("Set when more objects follow; pass it to read on."),
+                "remainingItemCount": number("How many objects follow in the list."),
+                "resourceVersion": text("The server's version of the list; watch from here."),
+                "selfLink": text("Deprecated: no longer populated."),
+            }),
+        ),
+    );
     add("OwnerReference", owner_reference());
-    add("ManagedFieldsEntry", object(
-        "ManagedFieldsEntry is a workflow-id, a FieldSet and the group version of the resource that the fieldset applies to.",
+    add(
+        "ManagedFieldsEntry",
+        object(
+            "ManagedFieldsEntry is a workflow-id, a FieldSet and the group version of the resource that the fieldset applies to.",
+            &[],
+            json!({
+                "apiVersion": text("The version of this resource that this field set applies to."),
+                "fieldsType": text("The discriminator for the different fields format and version; only FieldsV1."),
+                "fieldsV1": refer("FieldsV1", "The fields."),
+                "manager": text("The workflow managing these fields."),
+                "operation": text("Apply or Update."),
+                "subresource": text("The subresource used to write."),
+                "time": refer("Time", "When the entry was last changed."),
+            }),
+        ),
+    );
+}
+
+/// What a DELETE carries.
+fn option_schemas(add: Add<'_>, refer: Refer<'_>) {
+    add(
+        "Preconditions",
+        object(
+            "Preconditions must be fulfilled before an operation (update, delete, etc.) is carried out.",
+            &[],
+            json!({
+                "resourceVersion": text("Specifies the target ResourceVersion."), "uid": text("Specifies the target UID."),
+            }),
+        ),
+    );
+    let mut delete = object(
+        "DeleteOptions may be provided when deleting an API object.",
         &[],
         json!({
-            "apiVersion": text("The version of this resource that this field set applies to."),
-            "fieldsType": text("The discriminator for the different fields format and version; only FieldsV1."),
-            "fieldsV1": refer("FieldsV1", "The fields."),
-            "manager": text("The workflow managing these fields."),
-            "operation": text("Apply or Update."),
-            "subresource": text("The subresource used to write."),
-            "time": refer("Time", "When the entry was last changed."),
+            "apiVersion": text(API_VERSION),
+            "kind": text(KIND),
+            "dryRun": {"type": "array", "items": {"type": "string"}, "description": "All: everything but storing is done."},
+            "gracePeriodSeconds": number("Seconds before the object should be deleted."),
+            "orphanDependents": {"type": "boolean", "description": "Deprecated: use propagationPolicy."},
+            "preconditions": refer("Preconditions", "Must be fulfilled before a deletion is carried out, else 409."),
+            "propagationPolicy": text("Whether and how dependents are deleted: Orphan, Background or Foreground."),
         }),
-    ));
-    add("Preconditions", object("Preconditions must be fulfilled before an operation (update, delete, etc.) is carried out.", &[], json!({
-        "resourceVersion": text("Specifies the target ResourceVersion."), "uid": text("Specifies the target UID."),
-    })));
-    let mut delete = object("DeleteOptions may be provided when deleting an API object.", &[], json!({
-        "apiVersion": text(API_VERSION),
-        "kind": text(KIND),
-        "dryRun": {"type": "array", "items": {"type": "string"}, "description": "All: everything but storing is done."},
-        "gracePeriodSeconds": number("Seconds before the object should be deleted."),
-        "orphanDependents": {"type": "boolean", "description": "Deprecated: use propagationPolicy."},
-        "preconditions": refer("Preconditions", "Must be fulfilled before a deletion is carried out, else 409."),
-        "propagationPolicy": text("Whether and how dependents are deleted: Orphan, Background or Foreground."),
-    }));
+    );
     delete["x-kubernetes-group-version-kind"] = json!([{"group": "", "kind": "DeleteOptions", "version": "v1"}]);
     add("DeleteOptions", delete);
-    add("StatusCause", object("StatusCause provides more information about an api.Status failure.", &[], json!({
-        "field": text("The field of the resource that has caused this error."), "message": text("A human-readable description."),
-        "reason": text("A machine-readable description."),
-    })));
-    add("StatusDetails", object("StatusDetails is a set of additional properties about a response.", &[], json!({
-        "causes": {"type": "array", "items": list_of("StatusCause"), "description": "The details of the failure."},
-        "group": text("The group of the resource."), "kind": text("The kind of the resource."), "name": text("The name of the resource."),
-        "retryAfterSeconds": number("When to try again."), "uid": text("UID of the resource."),
-    })));
-    let mut status = object("Status is a return value for calls that don't return other objects.", &[], json!({
-        "apiVersion": text(API_VERSION), "kind": text(KIND), "metadata": refer("ListMeta", LIST_METADATA),
-        "code": number("Suggested HTTP return code."), "details": refer("StatusDetails", "More about the failure."),
-        "message": text("A human-readable description."), "reason": text("A machine-readable description."),
-        "status": text("Success or Failure."),
-    }));
+}
+
+/// What a failed call answers.
+fn status_schemas(add: Add<'_>, refer: Refer<'_>, list_of: ListOf<'_>) {
+    add(
+        "StatusCause",
+        object(
+            "StatusCause provides more information about an api.Status failure.",
+            &[],
+            json!({
+                "field": text("The field of the resource that has caused this error."), "message": text("A human-readable description."),
+                "reason": text("A machine-readable description."),
+            }),
+        ),
+    );
+    add(
+        "StatusDetails",
+        object(
+            "StatusDetails is a set of additional properties about a response.",
+            &[],
+            json!({
+                "causes": {"type": "array", "items": list_of("StatusCause"), "description": "The details of the failure."},
+                "group": text("The group of the resource."), "kind": text("The kind of the resource."), "name": text("The name of the resource."),
+                "retryAfterSeconds": number("When to try again."), "uid": text("UID of the resource."),
+            }),
+        ),
+    );
+    let mut status = object(
+        "Status is a return value for calls that don't return other objects.",
+        &[],
+        json!({
+            "apiVersion": text(API_VERSION), "kind": text(KIND), "metadata": refer("ListMeta", LIST_METADATA),
+            "code": number("Suggested HTTP return code."), "details": refer("StatusDetails", "More about the failure."),
+            "message": text("A human-readable description."), "reason": text("A machine-readable description."),
+            "status": text("Success or Failure."),
+        }),
+    );
     status["x-kubernetes-group-version-kind"] = json!([{"group": "", "kind": "Status", "version": "v1"}]);
     add("Status", status);
-    all
 }
 
 fn text(description: &str) -> Value {
@@ -128,7 +193,7 @@ fn owner_reference() -> Value {
     schema
 }
 
-fn object_meta(refer: &dyn Fn(&str, &str) -> Value, list_of: &dyn Fn(&str) -> Value) -> Value {
+fn object_meta(refer: Refer<'_>, list_of: ListOf<'_>) -> Value {
     let strings = |description: &str| json!({"type": "object", "description": description, "additionalProperties": {"type": "string"}});
     object(
         "ObjectMeta is metadata that all persisted resources must have, which includes all objects users must create.",

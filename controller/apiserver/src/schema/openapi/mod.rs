@@ -119,7 +119,9 @@ fn kind_schemas(definition: &Definition, version: &Version, v3: bool) -> [(Strin
         },
         "x-kubernetes-group-version-kind": gvk(&definition.list_kind),
     });
-    let list_name = name.strip_suffix(&definition.kind).map_or_else(|| format!("{name}List"), |base| format!("{base}{}", definition.list_kind));
+    let list_name = name
+        .strip_suffix(&definition.kind)
+        .map_or_else(|| format!("{name}List"), |base| format!("{base}{}", definition.list_kind));
     [(name, schema), (list_name, list)]
 }
 

@@ -23,6 +23,7 @@ struct Operation {
     body: Option<String>,
     answer: String,
     gvk: Value,
+    consumes: Vec<&'static str>,
 }
 
 type Query = (&'static str, &'static str, &'static str);
@@ -33,12 +34,17 @@ static WRITE: [Query; 4] = [
     ("fieldValidation", "string", "How the server treats unknown or duplicate fields: Ignore, Warn or Strict."),
     ("pretty", "string", "If true, the output is indented."),
 ];
-static FORCE: [Query; 1] = [("force", "boolean", "Force is going to force Apply requests over conflicts with other managers.")];
+static FORCE: [Query; 1] =
+    [("force", "boolean", "Force is going to force Apply requests over conflicts with other managers.")];
 static DELETE: [Query; 4] = [
     ("dryRun", "string", "When present, indicates that modifications should not be persisted. The only value is All."),
     ("gracePeriodSeconds", "integer", "The duration in seconds before the object should be deleted."),
     ("orphanDependents", "boolean", "Deprecated: use propagationPolicy."),
-    ("propagationPolicy", "string", "Whether and how garbage collection will be performed: Orphan, Background or Foreground."),
+    (
+        "propagationPolicy",
+        "string",
+        "Whether and how garbage collection will be performed: Orphan, Background or Foreground.",
+    ),
 ];
 static LIST: [Query; 10] = [
     ("allowWatchBookmarks", "boolean", "Requests watch events of type BOOKMARK."),
@@ -64,7 +70,12 @@ pub(super) fn paths(definition: &Definition, version: &Version) -> Vec<PathItem>
     let mut items = Vec::new();
     let home = if definition.namespaced {
         let everywhere = vec![maker.make("get", "list", "List", "ForAllNamespaces")];
-        items.push(PathItem { url: format!("{base}/{}", definition.plural), named: false, namespaced: false, operations: everywhere });
+        items.push(PathItem {
+            url: format!("{base}/{}", definition.plural),
+            named: false,
+            namespaced: false,
+            operations: everywhere,
+        });
         format!("{base}/namespaces/{{namespace}}/{}", definition.plural)
     } else {
         format!("{base}/{}", definition.plural)
@@ -87,7 +98,12 @@ pub(super) fn paths(definition: &Definition, version: &Version) -> Vec<PathItem>
     whole.push(maker.make("delete", "delete", "Delete", ""));
     items.push(PathItem { url: format!("{home}/{{name}}"), named: true, namespaced, operations: whole });
     if version.status_subresource {
-        items.push(PathItem { url: format!("{home}/{{name}}/status"), named: true, namespaced, operations: one("Status") });
+        items.push(PathItem {
+            url: format!("{home}/{{name}}/status"),
+            named: true,
+            namespaced,
+            operations: one("Status"),
+        });
     }
     items
 }
@@ -141,10 +157,15 @@ impl<'a> Maker<'a> {
             action,
             id,
             tag,
-            description: format!("{} {}{what}", verb.to_lowercase(), if suffix == "Status" { "status of " } else { "" }),
+            description: format!(
+                "{} {}{what}",
+                verb.to_lowercase(),
+                if suffix == "Status" { "status of " } else { "" }
+            ),
             query,
             body,
             answer,
+            consumes: media_types(action, self.definition.builtin),
             gvk: json!({"group": self.definition.group, "kind": kind, "version": self.version.name}),
         }
     }
@@ -162,17 +183,28 @@ fn capitalized(word: &str) -> String {
 impl PathItem {
     fn path_parameters(&self) -> Vec<(&'static str, &'static str)> {
         let name = self.named.then_some(("name", "name of the object"));
-        let namespace = self.namespaced.then_some(("namespace", "object name and auth scope, such as for teams and projects"));
+        let namespace =
+            self.namespaced.then_some(("namespace", "object name and auth scope, such as for teams and projects"));
         name.into_iter().chain(namespace).collect()
     }
 }
 
-const PATCHES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+/// What a body may be written in. kubectl patches strategically wherever that is declared, so only the kinds whose Go
+/// types carry merge keys may declare it.
+fn media_types(action: &str, builtin: bool) -> Vec<&'static str> {
+    match (action, builtin) {
+        ("patch", true) => vec![
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
+        ],
+        ("patch", false) => {
+            vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
+        }
+        _ => vec!["application/json"],
+    }
+}
 
 /// In the form of version 3.
 pub(super) fn v3(item: &PathItem) -> Value {
@@ -192,8 +224,8 @@ pub(super) fn v3(item: &PathItem) -> Value {
             "x-kubernetes-action": operation.action, "x-kubernetes-group-version-kind": operation.gvk,
         });
         if let Some(body) = &operation.body {
-            let media: Vec<&str> = if operation.action == "patch" { PATCHES.to_vec() } else { vec!["application/json"] };
-            let content: Map<String, Value> = media.into_iter().map(|media| (media.to_owned(), refer(body))).collect();
+            let content: Map<String, Value> =
+                operation.consumes.iter().map(|media| ((*media).to_owned(), refer(body))).collect();
             rendered["requestBody"] = json!({"content": content, "required": operation.method != "delete"});
         }
         document.insert(operation.method.to_owned(), rendered);
@@ -216,15 +248,16 @@ pub(super) fn v2(item: &PathItem) -> Value {
     for operation in &item.operations {
         let mut parameters: Vec<Value> = Vec::new();
         if let Some(body) = &operation.body {
-            parameters.push(json!({"name": "body", "in": "body", "required": operation.method != "delete", "schema": refer(body)}));
+            parameters.push(
+                json!({"name": "body", "in": "body", "required": operation.method != "delete", "schema": refer(body)}),
+            );
         }
         parameters.extend(operation.query.iter().map(|(name, kind, description)| {
             json!({"name": name, "in": "query", "description": description, "type": kind, "uniqueItems": true})
         }));
-        let consumes: Vec<&str> = if operation.action == "patch" { PATCHES.to_vec() } else { vec!["application/json"] };
         let rendered = json!({
             "tags": [operation.tag], "description": operation.description, "operationId": operation.id, "parameters": parameters,
-            "consumes": consumes, "produces": ["application/json"], "schemes": ["https"],
+            "consumes": operation.consumes, "produces": ["application/json"], "schemes": ["https"],
             "responses": {"200": {"description": "OK", "schema": refer(&operation.answer)}},
             "x-kubernetes-action": operation.action, "x-kubernetes-group-version-kind": operation.gvk,
         });

@@ -3,275 +3,11 @@
 //! The messages are declared by hand: only what our document uses, with the field numbers of the published description.
 //! Values of any shape (defaults, enumerations, extensions) travel as YAML text, of which JSON is a part.
 
-use prost::Message;
+mod messages;
+
+use messages::*;
+use prost::Message as _;
 use serde_json::{Map, Value};
-
-#[derive(Clone, PartialEq, Message)]
-struct Any {
-    #[prost(string, tag = "2")]
-    yaml: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NamedAny {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<Any>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Document {
-    #[prost(string, tag = "1")]
-    swagger: String,
-    #[prost(message, optional, tag = "2")]
-    info: Option<Info>,
-    #[prost(message, optional, tag = "8")]
-    paths: Option<Paths>,
-    #[prost(message, optional, tag = "9")]
-    definitions: Option<NamedSchemas>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    title: String,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Paths {
-    #[prost(message, repeated, tag = "2")]
-    path: Vec<NamedPathItem>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NamedPathItem {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<PathItem>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PathItem {
-    #[prost(message, optional, tag = "2")]
-    get: Option<Operation>,
-    #[prost(message, optional, tag = "3")]
-    put: Option<Operation>,
-    #[prost(message, optional, tag = "4")]
-    post: Option<Operation>,
-    #[prost(message, optional, tag = "5")]
-    delete: Option<Operation>,
-    #[prost(message, optional, tag = "8")]
-    patch: Option<Operation>,
-    #[prost(message, repeated, tag = "9")]
-    parameters: Vec<ParametersItem>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Operation {
-    #[prost(string, repeated, tag = "1")]
-    tags: Vec<String>,
-    #[prost(string, tag = "3")]
-    description: String,
-    #[prost(string, tag = "5")]
-    operation_id: String,
-    #[prost(string, repeated, tag = "6")]
-    produces: Vec<String>,
-    #[prost(string, repeated, tag = "7")]
-    consumes: Vec<String>,
-    #[prost(message, repeated, tag = "8")]
-    parameters: Vec<ParametersItem>,
-    #[prost(message, optional, tag = "9")]
-    responses: Option<Responses>,
-    #[prost(string, repeated, tag = "10")]
-    schemes: Vec<String>,
-    #[prost(message, repeated, tag = "13")]
-    vendor_extension: Vec<NamedAny>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ParametersItem {
-    #[prost(message, optional, tag = "1")]
-    parameter: Option<Parameter>,
-}
-
-/// A choice of one; which field is set says which.
-#[derive(Clone, PartialEq, Message)]
-struct Parameter {
-    #[prost(message, optional, tag = "1")]
-    body: Option<BodyParameter>,
-    #[prost(message, optional, tag = "2")]
-    other: Option<NonBodyParameter>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct BodyParameter {
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, tag = "3")]
-    place: String,
-    #[prost(bool, tag = "4")]
-    required: bool,
-    #[prost(message, optional, tag = "5")]
-    schema: Option<Schema>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NonBodyParameter {
-    #[prost(message, optional, tag = "3")]
-    query: Option<QueryParameter>,
-    #[prost(message, optional, tag = "4")]
-    path: Option<PathParameter>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct QueryParameter {
-    #[prost(string, tag = "2")]
-    place: String,
-    #[prost(string, tag = "3")]
-    description: String,
-    #[prost(string, tag = "4")]
-    name: String,
-    #[prost(string, tag = "6")]
-    kind: String,
-    #[prost(bool, tag = "20")]
-    unique_items: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PathParameter {
-    #[prost(bool, tag = "1")]
-    required: bool,
-    #[prost(string, tag = "2")]
-    place: String,
-    #[prost(string, tag = "3")]
-    description: String,
-    #[prost(string, tag = "4")]
-    name: String,
-    #[prost(string, tag = "5")]
-    kind: String,
-    #[prost(bool, tag = "19")]
-    unique_items: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Responses {
-    #[prost(message, repeated, tag = "1")]
-    response_code: Vec<NamedResponse>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NamedResponse {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<ResponseValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResponseValue {
-    #[prost(message, optional, tag = "1")]
-    response: Option<Response>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Response {
-    #[prost(string, tag = "1")]
-    description: String,
-    #[prost(message, optional, tag = "2")]
-    schema: Option<SchemaItem>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SchemaItem {
-    #[prost(message, optional, tag = "1")]
-    schema: Option<Schema>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NamedSchemas {
-    #[prost(message, repeated, tag = "1")]
-    additional_properties: Vec<NamedSchema>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NamedSchema {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, boxed, tag = "2")]
-    value: Option<Box<Schema>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Strings {
-    #[prost(string, repeated, tag = "1")]
-    value: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Items {
-    #[prost(message, repeated, tag = "1")]
-    schema: Vec<Schema>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AdditionalProperties {
-    #[prost(message, optional, boxed, tag = "1")]
-    schema: Option<Box<Schema>>,
-    #[prost(bool, optional, tag = "2")]
-    boolean: Option<bool>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Schema {
-    #[prost(string, tag = "1")]
-    reference: String,
-    #[prost(string, tag = "2")]
-    format: String,
-    #[prost(string, tag = "3")]
-    title: String,
-    #[prost(string, tag = "4")]
-    description: String,
-    #[prost(message, optional, tag = "5")]
-    default: Option<Any>,
-    #[prost(double, tag = "6")]
-    multiple_of: f64,
-    #[prost(double, tag = "7")]
-    maximum: f64,
-    #[prost(bool, tag = "8")]
-    exclusive_maximum: bool,
-    #[prost(double, tag = "9")]
-    minimum: f64,
-    #[prost(bool, tag = "10")]
-    exclusive_minimum: bool,
-    #[prost(int64, tag = "11")]
-    max_length: i64,
-    #[prost(int64, tag = "12")]
-    min_length: i64,
-    #[prost(string, tag = "13")]
-    pattern: String,
-    #[prost(int64, tag = "14")]
-    max_items: i64,
-    #[prost(int64, tag = "15")]
-    min_items: i64,
-    #[prost(string, repeated, tag = "19")]
-    required: Vec<String>,
-    #[prost(message, repeated, tag = "20")]
-    enumeration: Vec<Any>,
-    #[prost(message, optional, boxed, tag = "21")]
-    additional_properties: Option<Box<AdditionalProperties>>,
-    #[prost(message, optional, tag = "22")]
-    kind: Option<Strings>,
-    #[prost(message, optional, boxed, tag = "23")]
-    items: Option<Box<Items>>,
-    #[prost(message, optional, tag = "25")]
-    properties: Option<NamedSchemas>,
-    #[prost(message, repeated, tag = "31")]
-    vendor_extension: Vec<NamedAny>,
-}
 
 /// Encodes the JSON document.
 pub fn encode(document: &Value) -> Vec<u8> {
@@ -295,7 +31,13 @@ fn text(value: &Value, key: &str) -> String {
 }
 
 fn texts(value: &Value, key: &str) -> Vec<String> {
-    value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect()
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|t| t.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn flag(value: &Value, key: &str) -> bool {
@@ -435,7 +177,16 @@ mod tests {
         let definitions = document.definitions.expect("definitions").additional_properties;
         let secret = definitions.iter().find(|d| d.name == "io.k8s.api.core.v1.Secret").expect("secret");
         let schema = secret.value.as_ref().expect("schema");
-        assert_eq!(schema.vendor_extension.iter().find(|e| e.name == "x-kubernetes-group-version-kind").and_then(|e| e.value.clone()).expect("gvk").yaml, r#"[{"group":"","kind":"Secret","version":"v1"}]"#);
+        assert_eq!(
+            schema
+                .vendor_extension
+                .iter()
+                .find(|e| e.name == "x-kubernetes-group-version-kind")
+                .and_then(|e| e.value.clone())
+                .expect("gvk")
+                .yaml,
+            r#"[{"group":"","kind":"Secret","version":"v1"}]"#
+        );
         let paths = document.paths.expect("paths").path;
         let one = paths.iter().find(|p| p.name == "/api/v1/namespaces/{namespace}/secrets/{name}").expect("path");
         let patch = one.value.as_ref().and_then(|item| item.patch.as_ref()).expect("patch");

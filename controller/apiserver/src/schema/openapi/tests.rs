@@ -70,7 +70,21 @@ fn the_index_names_every_group_version_and_changes_with_it() {
     let with: Vec<Arc<Definition>> = kinds.iter().cloned().chain([thing()]).collect();
     let after = v3_index(&with);
     let keys: Vec<&String> = after["paths"].as_object().expect("paths").keys().collect();
-    assert_eq!(keys, ["api/v1", "apis/apiextensions.k8s.io/v1", "apis/coordination.k8s.io/v1", "apis/events.k8s.io/v1", "apis/test.dev/v1"]);
+    assert_eq!(
+        keys,
+        [
+            "api/v1",
+            "apis/apiextensions.k8s.io/v1",
+            "apis/coordination.k8s.io/v1",
+            "apis/events.k8s.io/v1",
+            "apis/test.dev/v1"
+        ]
+    );
     assert_eq!(before["paths"]["api/v1"], after["paths"]["api/v1"]);
-    assert!(after["paths"]["apis/test.dev/v1"]["serverRelativeURL"].as_str().expect("url").starts_with("/openapi/v3/apis/test.dev/v1?hash="));
+    assert!(
+        after["paths"]["apis/test.dev/v1"]["serverRelativeURL"]
+            .as_str()
+            .expect("url")
+            .starts_with("/openapi/v3/apis/test.dev/v1?hash=")
+    );
 }

@@ -40,7 +40,9 @@ pub(super) fn converted(schema: &Value) -> Value {
         let kept = match key.as_str() {
             "nullable" | "oneOf" | "anyOf" | "allOf" | "not" | "$schema" | "id" | "example" => None,
             "type" | "format" if untyped => None,
-            "properties" | "items" | "additionalProperties" | "required" if nullable || (open && key == "items") => None,
+            "properties" | "items" | "additionalProperties" | "required" if nullable || (open && key == "items") => {
+                None
+            }
             "properties" => value.as_object().map(|fields| {
                 fields.iter().map(|(name, field)| (name.clone(), converted(field))).collect::<Map<_, _>>().into()
             }),

@@ -31,11 +31,7 @@ pub(crate) fn compile(document: &Value, path: &str) -> Result<Schema, Vec<FieldE
         compiler.errors.push(error);
     }
     compiler.errors.dedup();
-    if compiler.errors.is_empty() {
-        Ok(Schema { root, source: document.clone() })
-    } else {
-        Err(compiler.errors)
-    }
+    if compiler.errors.is_empty() { Ok(Schema { root, source: document.clone() }) } else { Err(compiler.errors) }
 }
 
 struct Compiler {
@@ -56,7 +52,13 @@ struct Place {
 
 impl Place {
     fn below(&self, step: impl std::fmt::Display) -> Self {
-        Self { path: format!("{}.{step}", self.path), depth: self.depth + 1, root: false, resource: false, junctor: self.junctor }
+        Self {
+            path: format!("{}.{step}", self.path),
+            depth: self.depth + 1,
+            root: false,
+            resource: false,
+            junctor: self.junctor,
+        }
     }
 
     fn at(&self, field: &str) -> String {
@@ -122,7 +124,14 @@ impl Compiler {
             self.fail(FieldError::forbidden(place.at("uniqueItems"), why));
         }
         if place.junctor {
-            for key in ["additionalProperties", "default", "nullable", "title", "description", "x-kubernetes-preserve-unknown-fields"] {
+            for key in [
+                "additionalProperties",
+                "default",
+                "nullable",
+                "title",
+                "description",
+                "x-kubernetes-preserve-unknown-fields",
+            ] {
                 if map.contains_key(key) {
                     self.fail(FieldError::forbidden(place.at(key), "must be undefined to be structural"));
                 }
@@ -134,7 +143,10 @@ impl Compiler {
         let name = map.get("type").and_then(Value::as_str).unwrap_or_default();
         if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
             if !name.is_empty() {
-                self.fail(FieldError::forbidden(place.at("type"), "must be empty if x-kubernetes-int-or-string is true"));
+                self.fail(FieldError::forbidden(
+                    place.at("type"),
+                    "must be empty if x-kubernetes-int-or-string is true",
+                ));
             }
             return Kind::IntOrString;
         }
@@ -220,7 +232,8 @@ impl Compiler {
             })
         });
         if !allowed {
-            let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            let why =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             self.fail(FieldError::forbidden(place.path.clone(), why));
         }
     }
@@ -259,8 +272,7 @@ impl Compiler {
                 }
             }
         }
-        for (key, into) in
-            [("allOf", &mut checks.all_of), ("anyOf", &mut checks.any_of), ("oneOf", &mut checks.one_of)]
+        for (key, into) in [("allOf", &mut checks.all_of), ("anyOf", &mut checks.any_of), ("oneOf", &mut checks.one_of)]
         {
             for (index, document) in map.get(key).and_then(Value::as_array).into_iter().flatten().enumerate() {
                 let below = Place { junctor: true, ..place.below(format_args!("{key}[{index}]")) };
@@ -277,7 +289,11 @@ impl Compiler {
         let kind = map.get("x-kubernetes-list-type").and_then(Value::as_str).unwrap_or("atomic");
         let field = place.at("x-kubernetes-list-type");
         if map.contains_key("x-kubernetes-list-type") && node.kind != Kind::Array {
-            self.fail(FieldError::invalid(field, &Value::from(kind), "must be array if x-kubernetes-list-type is specified"));
+            self.fail(FieldError::invalid(
+                field,
+                &Value::from(kind),
+                "must be array if x-kubernetes-list-type is specified",
+            ));
             return;
         }
         match kind {
@@ -290,7 +306,8 @@ impl Compiler {
                     self.fail(FieldError::required(keys_field, "must not be empty if x-kubernetes-list-type is map"));
                 }
                 for key in &keys {
-                    let known = node.items.as_ref().and_then(|items| items.properties.get(key).map(|child| (items, child)));
+                    let known =
+                        node.items.as_ref().and_then(|items| items.properties.get(key).map(|child| (items, child)));
                     match known {
                         None => self.fail(FieldError::invalid(
                             place.at("x-kubernetes-list-map-keys"),
@@ -379,4 +396,3 @@ fn trimmed(number: &serde_json::Number) -> String {
     let text = number.to_string();
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
-

@@ -90,9 +90,11 @@ fn feed(value: &Value, hasher: &mut DefaultHasher) {
 
 fn identity(list: &ListKind, item: &Value) -> Value {
     match list {
-        ListKind::Map(keys) => {
-            keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect::<serde_json::Map<_, _>>().into()
-        }
+        ListKind::Map(keys) => keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), item.get(key)?.clone())))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         _ => item.clone(),
     }
 }

@@ -68,7 +68,9 @@ fn check_format(format: Format, value: &Value, path: &Path<'_>, errors: &mut Vec
     let fits = match value {
         Value::String(text) => format.accepts(text),
         Value::Number(number) => match format {
-            Format::Int32 => number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) || integral_in(number, 2_147_483_647.0),
+            Format::Int32 => {
+                number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) || integral_in(number, 2_147_483_647.0)
+            }
             Format::Int64 => number.as_i64().is_some() || integral_in(number, 9.223_372_036_854_775e18),
             _ => true,
         },
@@ -77,7 +79,11 @@ fn check_format(format: Format, value: &Value, path: &Path<'_>, errors: &mut Vec
     if !fits {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let why = format!("{path} in body must be of type {}: {}", format.name(), quoted(&text));
-        errors.push(FieldError::new(named(path), Cause::TypeInvalid, format!("Invalid value: {}: {why}", shown(value))));
+        errors.push(FieldError::new(
+            named(path),
+            Cause::TypeInvalid,
+            format!("Invalid value: {}: {why}", shown(value)),
+        ));
     }
 }
 

@@ -25,9 +25,10 @@ pub(super) fn validate(root: &Node, new: &Value, old: Option<&Value>) -> Vec<Fie
         walk = Walk { errors: Vec::new(), ratchet: true };
         walk.shape(root, new, old, true, &Path::ROOT);
     }
-    let blocked = walk.errors.iter().any(|error| {
-        matches!(error.reason, Cause::Required | Cause::TooLong | Cause::TooMany | Cause::TypeInvalid)
-    });
+    let blocked = walk
+        .errors
+        .iter()
+        .any(|error| matches!(error.reason, Cause::Required | Cause::TooLong | Cause::TooMany | Cause::TypeInvalid));
     if root.rules_below {
         if blocked {
             let detail = format!("Invalid value: \"null\": {UNCHECKED}");
