@@ -164,7 +164,7 @@ async fn cutting_the_connection_loses_and_doubles_nothing() -> Result<()> {
     };
     let cuts = AtomicUsize::new(0);
     let cut = async || {
-        if cuts.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if cuts.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             // Writes are made and nobody is told.
             wire.deafen();
             let before = revision().await?;
