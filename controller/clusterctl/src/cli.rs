@@ -1,0 +1,82 @@
+//! The command line.
+
+use crate::{commands, control};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Real machines from YAML: clusters, tenant networks, virtual machines and tests as Kubernetes-style objects.
+#[derive(Parser, Debug)]
+#[command(name = "clusterctl", version = version(), about, max_term_width = 110, arg_required_else_help = true, after_help = "\
+Examples:
+  clusterctl up --detach                            start the controller on this machine
+  clusterctl apply -f manifests/fresh-smoke.yaml    declare six machines and a test
+  clusterctl wait testrun/fresh-smoke --for=condition=Complete --timeout=20m
+  clusterctl run fresh-smoke                        clean, apply, watch, verdict: all in one
+  clusterctl clean                                  delete everything it made
+
+Exit codes: 0 well, 1 a test failed, 2 bad usage, 4 time was up, 5 the infrastructure failed.")]
+pub struct Cli {
+    /// What is asked of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Global {
+    /// Directory that holds everything of one instance.
+    #[arg(long, global = true, env = "CLUSTERCTL_DATA_DIR", default_value = "/var/lib/clusterctl", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Kubeconfig to use instead of the instance's own.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace, that is, tenant.
+    #[arg(short, long, global = true, default_value = "default", value_name = "NAME")]
+    pub namespace: String,
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (PhotonCloud's cluster controller)")
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start the controller on this machine: server and agent
+    #[command(after_help = "Examples:\n  clusterctl up\n  clusterctl up --detach --data-dir /srv/lab\n  clusterctl up --no-agent")]
+    Up(control::up::UpArgs),
+    /// Run the server: API, reconcilers and test engine (`up` does this for you)
+    #[command(after_help = "Example:\n  clusterctl server --listen 127.0.0.1:6443")]
+    Server(control::server::ServerArgs),
+    /// Run the agent of one host (`up` does this for you); needs root
+    #[command(after_help = "Example:\n  clusterctl agent --host-name host01")]
+    Agent(control::agent::AgentArgs),
+    /// Stop the controller and delete everything it made on this machine, the image cache apart
+    #[command(after_help = "Example:\n  clusterctl clean")]
+    Clean(control::clean::CleanArgs),
+    #[command(flatten)]
+    Client(commands::Command),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Up(args) => control::up::run(&self.global.data_dir, &args).await?,
+            Command::Server(args) => {
+                control::logging::start();
+                control::server::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
+            }
+            Command::Agent(args) => {
+                control::logging::start();
+                control::agent::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
+            }
+            Command::Clean(args) => control::clean::run(&self.global.data_dir, &args).await?,
+            Command::Client(command) => return command.run(&self.global).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,47 @@
+//! The way to the server: a kubeconfig, the instance's own unless another is named.
+
+use crate::cli::Global;
+use crate::instance::Instance;
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The client that a command uses.
+pub async fn client(global: &Global) -> Result<Client> {
+    let path = match &global.kubeconfig {
+        Some(path) => path.clone(),
+        None => own(&global.data_dir)?,
+    };
+    from_file(&path, Some(&global.namespace)).await
+}
+
+/// The administrator's client of an instance.
+pub async fn client_of(instance: &Instance) -> Result<Client> {
+    from_file(&instance.kubeconfig(), None).await
+}
+
+/// The instance's own kubeconfig; `KUBECONFIG` when there is no instance here.
+fn own(dir: &Path) -> Result<PathBuf> {
+    let own = dir.join("kubeconfig");
+    if own.exists() {
+        return Ok(own);
+    }
+    match std::env::var_os("KUBECONFIG") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => bail!("no controller in {}: run `clusterctl up --detach`, or pass --data-dir or --kubeconfig", dir.display()),
+    }
+}
+
+async fn from_file(path: &Path, namespace: Option<&str>) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("the kubeconfig {} is not usable", path.display()))?;
+    if let Some(namespace) = namespace {
+        namespace.clone_into(&mut config.default_namespace);
+    }
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).context("failed to set up the client")
+}

@@ -1,0 +1,70 @@
+//! `clusterctl agent`: realises what is bound to one host. The only process that needs root.
+
+use crate::instance::{Instance, credentials};
+use agent::{Agent, AgentOptions};
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// How the agent runs.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// Name of the Host.
+    #[arg(long, default_value = "host01", value_name = "NAME")]
+    pub host_name: String,
+    /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Runs until asked to end. What runs on the host goes on.
+pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
+    let shutdown = super::signals::shutdown()?;
+    let _lock = instance.lock(&format!("agent-{}", args.host_name))?;
+    let authority = credentials::authority(instance)?;
+    let identity = credentials::agent(instance, &authority, &args.host_name)?;
+    let data_dir = instance.path(&format!("hosts/{}", args.host_name));
+    let options = AgentOptions {
+        host_name: args.host_name.clone(),
+        instance: instance.id().to_owned(),
+        client: client(instance, &identity, authority.cert_pem()).await?,
+        data_dir,
+        image_cache: Some(instance.path("cache/images")),
+        listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        identity,
+        ca_pem: authority.cert_pem().to_owned(),
+    };
+    Agent::run(options, shutdown).await.context("the agent could not start")
+}
+
+/// A client with the agent's own identity, once the server has said where it is.
+async fn client(instance: &Instance, identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
+    let path = instance.path("server/port");
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    let port = loop {
+        tick.tick().await;
+        if let Some(port) = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
+            break port;
+        }
+    };
+    let kubeconfig: Kubeconfig = serde_json::from_value(serde_json::json!({
+        "current-context": "agent",
+        "clusters": [{"name": "agent", "cluster": {
+            "server": format!("https://127.0.0.1:{port}"),
+            "certificate-authority-data": credentials::encoded(ca_pem),
+        }}],
+        "users": [{"name": "agent", "user": {
+            "client-certificate-data": credentials::encoded(&identity.cert_pem),
+            "client-key-data": credentials::encoded(&identity.key_pem),
+        }}],
+        "contexts": [{"name": "agent", "context": {"cluster": "agent", "user": "agent"}}],
+    }))
+    .context("failed to put the agent's credentials together")?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .context("the agent's credentials are not usable")?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).context("failed to set up the client")
+}

@@ -1,0 +1,10 @@
+//! The processes of an instance: the server, the agents, and `up`, which keeps both alive.
+
+pub mod agent;
+pub mod clean;
+pub mod logging;
+pub mod ready;
+pub mod relay;
+pub mod server;
+pub mod signals;
+pub mod up;

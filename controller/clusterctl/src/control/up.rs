@@ -1,0 +1,185 @@
+//! `clusterctl up`: starts the server and the agents of this machine, and keeps them alive.
+//!
+//! ```text
+//!  up ─┬─ clusterctl server           own session, log in DIR/logs, adopted by the next `up` when this one dies
+//!      └─ clusterctl agent --host …   the same; the only one that needs root
+//! ```
+
+use super::server::ServerArgs;
+use crate::instance::Instance;
+use anyhow::{Context, Result, bail};
+use process::{ProcessId, Record, Spawn};
+use std::path::Path;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How the controller comes up.
+#[derive(clap::Args, Clone, Debug)]
+pub struct UpArgs {
+    /// Return once everything is ready, and leave it running.
+    #[arg(long)]
+    pub detach: bool,
+    /// Start no agent: serve the API only. Needs no root.
+    #[arg(long)]
+    pub no_agent: bool,
+    /// Number of hosts to simulate on this machine, an agent and a cell each.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub hosts: u8,
+    /// How the server runs.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// One child of `up`: its name in logs and records, and its arguments.
+#[derive(Clone)]
+struct Child {
+    name: String,
+    arguments: Vec<String>,
+}
+
+/// Runs in the foreground until asked to end, or starts a copy of itself in the background and returns when it is ready.
+pub async fn run(dir: &Path, args: &UpArgs) -> Result<()> {
+    if !args.no_agent && !rustix::process::geteuid().is_root() {
+        bail!("an agent needs root to make namespaces and machines: run as root, or pass --no-agent to serve the API only");
+    }
+    let instance = Instance::create(dir)?;
+    if args.detach {
+        return detach(&instance, args).await;
+    }
+    let _lock = instance.lock("up")?;
+    let shutdown = super::signals::shutdown()?;
+    let children = children(&instance, args);
+    let hosts = agents(args);
+    let mut tasks = Vec::new();
+    for child in children {
+        tasks.push(tokio::spawn(keep_alive(instance.clone(), child, shutdown.clone())));
+    }
+    tokio::select! {
+        ready = super::ready::wait(&instance, &hosts, Duration::from_secs(90)) => {
+            ready?;
+            eprintln!("ready · kubeconfig {}", instance.kubeconfig().display());
+        }
+        () = shutdown.cancelled() => {}
+    }
+    for task in tasks {
+        task.await.context("a supervisor died")??;
+    }
+    if !args.no_agent {
+        eprintln!("stopped; machines that were running still run: `clusterctl up` takes them up, `clusterctl clean` deletes them");
+    }
+    Ok(())
+}
+
+/// Names of the hosts whose agents `up` starts.
+fn agents(args: &UpArgs) -> Vec<String> {
+    if args.no_agent {
+        return Vec::new();
+    }
+    (1..=args.hosts).map(|n| format!("host{n:02}")).collect()
+}
+
+fn children(instance: &Instance, args: &UpArgs) -> Vec<Child> {
+    let dir = instance.dir().display().to_string();
+    let mut server = vec!["--data-dir".to_owned(), dir.clone(), "server".to_owned()];
+    server.extend(server_arguments(&args.server));
+    let mut all = vec![Child { name: "server".to_owned(), arguments: server }];
+    for host in agents(args) {
+        let arguments = vec!["--data-dir".to_owned(), dir.clone(), "agent".to_owned(), "--host-name".to_owned(), host.clone()];
+        all.push(Child { name: format!("agent-{host}"), arguments });
+    }
+    all
+}
+
+fn server_arguments(server: &ServerArgs) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut push = |flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.extend([flag.to_owned(), value]);
+        }
+    };
+    let path = |file: &Option<std::path::PathBuf>| file.as_ref().map(|f| f.display().to_string());
+    push("--listen", server.listen.map(|l| l.to_string()));
+    push("--etcd-endpoints", (!server.etcd_endpoints.is_empty()).then(|| server.etcd_endpoints.join(",")));
+    push("--etcd-ca", path(&server.etcd_ca));
+    push("--etcd-cert", path(&server.etcd_cert));
+    push("--etcd-key", path(&server.etcd_key));
+    push("--etcd-binary", path(&server.etcd_binary));
+    words
+}
+
+/// Starts the child, or adopts the one an earlier `up` left, and starts it again whenever it ends.
+async fn keep_alive(instance: Instance, child: Child, shutdown: CancellationToken) -> Result<()> {
+    let record = instance.record(&child.name)?;
+    let mut delay = Duration::from_millis(100);
+    loop {
+        let adopted = Record::load(&record).ok().flatten().and_then(|r| r.running());
+        let id = match adopted {
+            Some(id) => id,
+            None => start(&instance, &child, &record)?,
+        };
+        let started = std::time::Instant::now();
+        tokio::select! {
+            () = id.exited() => {}
+            () = shutdown.cancelled() => {
+                id.terminate(Duration::from_secs(10)).await.with_context(|| format!("failed to stop {}", child.name))?;
+                let _ = std::fs::remove_file(&record);
+                return Ok(());
+            }
+        }
+        // Long enough alive: this end is news, not the same trouble again.
+        delay = if started.elapsed() > Duration::from_secs(30) { Duration::from_millis(100) } else { (delay * 2).min(Duration::from_secs(5)) };
+        eprintln!("{} ended; starting it again · {}", child.name, tail(&instance.log(&child.name)?));
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}
+
+fn start(instance: &Instance, child: &Child, record: &Path) -> Result<ProcessId> {
+    let program = std::env::current_exe().context("failed to find our own program")?;
+    let mut spawn = Spawn::new(program, instance.log(&child.name)?);
+    spawn.args.clone_from(&child.arguments);
+    spawn.env = passed_on();
+    spawn.tag = instance.id().to_owned();
+    let id = spawn.start().with_context(|| format!("failed to start {}", child.name))?;
+    Record::new(id, "clusterctl", instance.id()).save(record).with_context(|| format!("failed to record {}", child.name))?;
+    Ok(id)
+}
+
+/// The environment that our children get: where programs are, and how much to log.
+fn passed_on() -> Vec<(String, String)> {
+    const NAMES: [&str; 6] = ["PATH", "HOME", "LANG", "RUST_LOG", "RUST_BACKTRACE", "TMPDIR"];
+    std::env::vars()
+        .filter(|(name, _)| {
+            NAMES.contains(&name.as_str())
+                || name.starts_with("CLUSTERCTL_")
+                || name.ends_with("_proxy")
+                || name.ends_with("_PROXY")
+        })
+        .collect()
+}
+
+/// The last line of a log: why a child ended.
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no log yet").to_owned();
+    format!("{} ({})", line, log.display())
+}
+
+async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
+    let record = instance.record("up")?;
+    if Record::load(&record).ok().flatten().and_then(|r| r.running()).is_none() {
+        let mut arguments = vec!["--data-dir".to_owned(), instance.dir().display().to_string(), "up".to_owned()];
+        if args.no_agent {
+            arguments.push("--no-agent".to_owned());
+        }
+        arguments.extend(["--hosts".to_owned(), args.hosts.to_string()]);
+        arguments.extend(server_arguments(&args.server));
+        start(instance, &Child { name: "up".to_owned(), arguments }, &record)?;
+    }
+    super::ready::wait(instance, &agents(args), Duration::from_secs(90)).await?;
+    println!("ready · kubeconfig {}", instance.kubeconfig().display());
+    Ok(())
+}

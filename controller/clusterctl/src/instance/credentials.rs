@@ -1,0 +1,73 @@
+//! Who may speak to whom: certificates of the server, the administrator and the agents, and the kubeconfig.
+
+use super::Instance;
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pki::{Authority, Identity, Subject, Usage};
+use serde_json::json;
+use std::net::SocketAddr;
+
+/// Members of this group may do everything (Kubernetes' name for it).
+pub const ADMINISTRATORS: &str = "system:masters";
+/// The user name under which the server speaks to agents.
+pub const SERVER: &str = "system:apiserver";
+/// The group of agents.
+pub const AGENTS: &str = "photoncloud:agents";
+
+/// The authority of an instance, made when missing.
+pub fn authority(instance: &Instance) -> Result<Authority> {
+    Authority::load_or_create(&instance.path("pki"), "photoncloud").context("failed to set up the certificate authority")
+}
+
+/// The server's certificate: for clients that come in, and for its own calls to agents.
+pub fn server(instance: &Instance, authority: &Authority, listen: SocketAddr) -> Result<Identity> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
+        names.push(listen.ip().to_string());
+    }
+    let subject = Subject::new(SERVER, [ADMINISTRATORS]);
+    authority
+        .load_or_issue(&instance.path("pki"), "server", &subject, &Usage::Both { names })
+        .context("failed to issue the server's certificate")
+}
+
+/// The certificate of a host's agent: for its calls to the server, and for its own door.
+pub fn agent(instance: &Instance, authority: &Authority, host: &str) -> Result<Identity> {
+    let names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let subject = Subject::new(format!("system:agent:{host}"), [AGENTS]);
+    authority
+        .load_or_issue(&instance.path("pki"), &format!("agent-{host}"), &subject, &Usage::Both { names })
+        .with_context(|| format!("failed to issue the certificate of agent {host}"))
+}
+
+/// Writes the administrator's kubeconfig, for this binary and for kubectl.
+pub fn write_kubeconfig(instance: &Instance, authority: &Authority, address: SocketAddr) -> Result<()> {
+    let subject = Subject::new("admin", [ADMINISTRATORS]);
+    let admin = authority
+        .load_or_issue(&instance.path("pki"), "admin", &subject, &Usage::Client)
+        .context("failed to issue the administrator's certificate")?;
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "photoncloud",
+        "clusters": [{"name": "photoncloud", "cluster": {
+            "server": format!("https://{address}"),
+            "certificate-authority-data": STANDARD.encode(authority.cert_pem()),
+        }}],
+        "users": [{"name": "admin", "user": {
+            "client-certificate-data": STANDARD.encode(&admin.cert_pem),
+            "client-key-data": STANDARD.encode(&admin.key_pem),
+        }}],
+        "contexts": [{"name": "photoncloud", "context": {
+            "cluster": "photoncloud", "user": "admin", "namespace": "default",
+        }}],
+    });
+    let text = serde_saphyr::to_string(&config).context("failed to write the kubeconfig")?;
+    process::replace_file(instance.kubeconfig(), text, 0o600).context("failed to store the kubeconfig")
+}
+
+/// Base64, as kubeconfigs carry certificates and keys.
+pub fn encoded(pem: &str) -> String {
+    STANDARD.encode(pem)
+}
