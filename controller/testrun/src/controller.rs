@@ -6,11 +6,11 @@ use crate::metrics;
 use crds::TestRun;
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::runtime::wait::{await_condition, conditions::is_deleted};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client, ResourceExt};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -48,8 +48,6 @@ enum Error {
     Read(#[source] kube::Error),
     #[error("cannot drive the run")]
     Drive(#[source] Stop),
-    #[error("cannot watch the run")]
-    Watch(#[source] kube::runtime::wait::Error),
 }
 
 struct Context {
@@ -105,10 +103,7 @@ async fn reconcile(cached: Arc<TestRun>, context: Arc<Context>) -> Result<Action
     let world = Live::new(context.client.clone(), context.recorder.clone(), artifacts, &run);
     let end = tokio::select! {
         end = Box::pin(engine::drive(&world, run)) => end.map(drop),
-        gone = await_condition(api, &name, is_deleted(&uid)) => {
-            gone.map_err(Error::Watch)?;
-            Err(Stop::Gone)
-        }
+        () = deleted(api, &name, &uid) => Err(Stop::Gone),
         () = context.shutdown.clone() => return Ok(Action::await_change()),
     };
     sweep(&context).await;
@@ -117,6 +112,20 @@ async fn reconcile(cached: Arc<TestRun>, context: Arc<Context>) -> Result<Action
         Err(Stop::Superseded) => Ok(Action::requeue(Duration::from_secs(1))),
         Err(stop) => Err(Error::Drive(stop)),
     }
+}
+
+/// Ends when the object is gone, or another of the same name is there. A watch that breaks is opened again: a store that
+/// restarts must not interrupt a test.
+async fn deleted(api: Api<TestRun>, name: &str, uid: &str) {
+    let mut states = watch_object(api, name).default_backoff().boxed();
+    while let Some(state) = states.next().await {
+        if let Ok(found) = state
+            && found.is_none_or(|found| found.uid().as_deref() != Some(uid))
+        {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 fn is_over(run: &TestRun) -> bool {

@@ -102,7 +102,8 @@ fn culprit(page: &mut String, step: &StepStatus) {
     let output = step.output.as_deref().unwrap_or_default();
     let lines: Vec<&str> = output.lines().collect();
     for text in &lines[lines.len().saturating_sub(MOST_LINES)..] {
-        line(page, format_args!("  | {text}"));
+        // A guest's output does not get to steer the reader's terminal.
+        line(page, format_args!("  | {}", text.replace(char::is_control, "?")));
     }
     if let Some(artifact) = &step.artifact {
         line(page, format_args!("  all output: {artifact}"));

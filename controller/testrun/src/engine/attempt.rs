@@ -55,7 +55,6 @@ impl<E: Effects> Engine<'_, E> {
                 break end;
             }
             if Instant::now() + task.interval >= limit.instant {
-                tokio::time::sleep_until(limit.instant).await;
                 break Attempt {
                     phase: StepPhase::TimedOut,
                     message: format!("{} in attempt {used}: {}", limit.sentence(), end.message),

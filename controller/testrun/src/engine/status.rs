@@ -167,14 +167,19 @@ pub fn seconds_between(start: Timestamp, end: Timestamp) -> f64 {
     end.duration_since(start).max(SignedDuration::ZERO).as_secs_f64()
 }
 
-/// The first bytes of a text, cut at a character.
+/// One line of at most so many bytes. Control characters, which a guest may have put there, do not get through.
 #[must_use]
 pub fn shorten(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
+    let mut line = text.replace(char::is_control, " ");
+    if line.len() > bytes {
+        let mut cut = bytes.saturating_sub('…'.len_utf8());
+        while !line.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        line.truncate(cut);
+        line.push('…');
     }
-    let cut = text.floor_char_boundary(bytes.saturating_sub('…'.len_utf8()));
-    format!("{}…", &text[..cut])
+    line
 }
 
 /// Lists every step that is not listed yet.
