@@ -64,7 +64,8 @@ fn sha256(path: &Path) -> String {
 async fn victim() {
     let cache = std::env::var_os(VICTIM_VARIABLE).expect("run by a_killed_build_leaves_nothing");
     let builder = Builder::open(options(Path::new(&cache))).await.unwrap();
-    let build = builder.build(&debian(&[]), |progress| println!("progress {}", progress.step));
+    let recipe = debian(&[]);
+    let build = builder.build(&recipe, |progress| println!("progress {}", progress.step));
     build.await.unwrap();
 }
 

@@ -162,7 +162,7 @@ impl Apt {
             .arg(format!("Dir::State::status={}", status.display()))
             .arg("--no-remove");
         if status.ends_with("empty-status") {
-            command = command.args(["?essential", "apt"]);
+            command = command.arg("?essential");
         }
         Ok(command.args(packages))
     }

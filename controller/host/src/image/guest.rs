@@ -11,9 +11,9 @@ use super::recipe::{FileEntry, Unit};
 use super::tree::Tree;
 use super::units::{UNIT_DIR, apply_unit};
 
-/// Packages of every Debian image.
-pub const LEAN_PACKAGES: [&str; 6] =
-    ["busybox-static", "e2fsprogs", "iproute2", "kmod", "qemu-guest-agent", "systemd-sysv"];
+/// Packages of every Debian image, beside the essential ones. No apt: a guest's packages come from its recipe.
+pub const LEAN_PACKAGES: [&str; 7] =
+    ["busybox-static", "e2fsprogs", "iproute2", "kmod", "qemu-guest-agent", "systemd-sysv", "usr-is-merged"];
 
 /// Moved whenever a build of the same inputs may differ from before; the guest's files count by themselves.
 const BUILDER_VERSION: u32 = 1;
@@ -64,8 +64,14 @@ const GENERATORS: [&str; 11] = [
     "systemd-veritysetup-generator",
 ];
 
-/// The one generator that a recipe asks for by writing `/etc/fstab`.
-const FSTAB_GENERATOR: &str = "systemd-fstab-generator";
+/// What runs only for a recipe that writes a file it reads: the path, or the directory, and the unit or generator.
+const ON_DEMAND: [(&str, &str); 5] = [
+    ("/etc/fstab", "/etc/systemd/system-generators/systemd-fstab-generator"),
+    ("/etc/modules-load.d/", "/etc/systemd/system/systemd-modules-load.service"),
+    ("/etc/sysctl.conf", "/etc/systemd/system/systemd-sysctl.service"),
+    ("/etc/sysctl.d/", "/etc/systemd/system/systemd-sysctl.service"),
+    ("/etc/tmpfiles.d/", "/etc/systemd/system/systemd-tmpfiles-setup.service"),
+];
 
 /// Commands that busybox answers to where no package brings the real one.
 const APPLETS: [&str; 25] = [
@@ -115,12 +121,42 @@ pub(super) fn make_lean(tree: &Tree, files: &[FileEntry], units: &[Unit]) -> Res
             Unit { name: format!("photon-dhcp@{interface}.service"), content: None, enabled: true, masked: false };
         apply_unit(tree, &unit)?;
     }
-    let fstab = files.iter().any(|file| file.path == "/etc/fstab");
-    for name in GENERATORS.into_iter().chain((!fstab).then_some(FSTAB_GENERATOR)) {
+    for name in GENERATORS {
         tree.symlink(&format!("/etc/systemd/system-generators/{name}"), "/dev/null")?;
     }
+    tree.symlink(&format!("{UNIT_DIR}/default.target"), "/lib/systemd/system/multi-user.target")?;
+    start_on_demand(tree, files, &wanted)?;
     name_the_machine(tree)?;
     link_applets(tree)
+}
+
+fn start_on_demand(tree: &Tree, files: &[FileEntry], wanted: &BTreeSet<&str>) -> Result<()> {
+    let asked_for = |place: &str| {
+        files.iter().any(|file| match place.ends_with('/') {
+            true => file.path.starts_with(place),
+            false => file.path == place,
+        })
+    };
+    let needed: BTreeSet<&str> = ON_DEMAND
+        .iter()
+        .filter(|(place, reader)| {
+            asked_for(place) || reader.rsplit('/').next().is_some_and(|name| wanted.contains(name))
+        })
+        .map(|(_, reader)| *reader)
+        .collect();
+    for (_, reader) in ON_DEMAND {
+        match needed.contains(reader) {
+            true => tree.remove(reader)?,
+            false => tree.symlink(reader, "/dev/null")?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether enabling this unit means no more than not masking it: systemd itself pulls it in.
+pub(super) fn is_static(name: &str) -> bool {
+    masked_units().any(|masked| masked == name)
+        || ON_DEMAND.iter().any(|(_, reader)| reader.rsplit('/').next() == Some(name))
 }
 
 /// Everything of ours that ends up in an image, for its key.
@@ -132,6 +168,7 @@ pub(super) fn fingerprint() -> Vec<String> {
         GENERATORS.join(" "),
         APPLETS.join(" "),
         INTERFACES.join(" "),
+        format!("{ON_DEMAND:?}"),
         LEAN_PACKAGES.join(" "),
     ];
     parts.extend(UNITS.iter().map(|(name, content, enabled)| format!("{name} {enabled} {content}")));
@@ -195,6 +232,18 @@ mod tests {
         let path = "etc/systemd/system-generators/systemd-fstab-generator";
         assert!(fs::symlink_metadata(lean(&[], &[]).path().join(path)).is_ok());
         assert!(fs::symlink_metadata(lean(&[], &[fstab]).path().join(path)).is_err());
+    }
+
+    #[test]
+    fn a_reader_runs_only_when_there_is_something_to_read() {
+        let sysctl = FileEntry {
+            path: "/etc/sysctl.d/forward.conf".into(),
+            content: b"net.ipv4.ip_forward=1".to_vec(),
+            mode: 0o644,
+        };
+        let path = "etc/systemd/system/systemd-sysctl.service";
+        assert!(fs::symlink_metadata(lean(&[], &[]).path().join(path)).is_ok());
+        assert!(fs::symlink_metadata(lean(&[], &[sysctl]).path().join(path)).is_err());
     }
 
     #[test]

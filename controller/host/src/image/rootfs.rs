@@ -24,6 +24,9 @@ use super::tree::Tree;
 /// Space a build takes for a while.
 const SPACE_BYTES: u64 = 1500 << 20;
 
+/// Hooks that come with mmdebstrap.
+const MERGED_USR_HOOKS: &str = "/usr/share/mmdebstrap/hooks/merged-usr";
+
 /// What every package leaves out: nobody reads it in a guest.
 const EXCLUDED: [&str; 6] = [
     "/usr/share/doc/*",
@@ -94,26 +97,10 @@ impl RootfsPlan {
         let version = match (&self.kernel, &self.base) {
             (Some((name, deb)), _) => {
                 let kernel = apt.fetch_kernel(name, deb)?;
-                let hooks = [lists_hook(&partial, apt)?, kernel_hook(&partial, &kernel)?];
-                self.bootstrap(&partial, apt, "apt", &hooks, report)?;
-                let version = fs::read_to_string(partial.join("kernel-version"))
-                    .map_err(Error::io("read", partial.join("kernel-version")))?;
-                self.make_initrd(&partial, version.trim())?;
-                version.trim().to_owned()
+                self.make_debian(&partial, apt, &kernel, report)?
             }
-            (None, Some(base)) => {
-                let base = cache.rootfs(base);
-                let hooks = [unpack_hook(&partial, &base.join("root.tar"))?, lists_hook(&partial, apt)?];
-                self.bootstrap(&partial, apt, "custom", &hooks, report)?;
-                for file in ["kernel", "initrd"] {
-                    fs::hard_link(base.join(file), partial.join(file)).map_err(Error::io("link", base.join(file)))?;
-                }
-                let below: Option<Rootfs> = cache.load(&base.join("rootfs.json"))?;
-                below.map(|below| below.kernel_version).unwrap_or_default()
-            }
-            (None, None) => {
-                return Err(Error::BaseMissing { key: self.key.clone() });
-            }
+            (None, Some(base)) => self.make_layer(cache, &partial, apt, base, report)?,
+            (None, None) => return Err(Error::BaseMissing { key: self.key.clone() }),
         };
         let rootfs = Rootfs { suite: self.suite.clone(), kernel_version: version };
         keep_status(&partial)?;
@@ -122,16 +109,45 @@ impl RootfsPlan {
         Ok(rootfs)
     }
 
+    /// Answers the kernel's version.
+    fn make_debian(&self, partial: &Path, apt: &Apt, kernel: &Path, report: &Report) -> Result<String> {
+        let hooks = [lists_hook(partial, apt)?, kernel_hook(partial, kernel)?, safe_hook(partial)?];
+        self.bootstrap(partial, apt, "essential", &hooks, report)?;
+        let path = partial.join("kernel-version");
+        let version = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        self.make_initrd(partial, version.trim())?;
+        Ok(version.trim().to_owned())
+    }
+
+    /// Answers the kernel's version, which is the base's.
+    fn make_layer(&self, cache: &Cache, partial: &Path, apt: &Apt, base: &str, report: &Report) -> Result<String> {
+        let below = cache.rootfs(base);
+        let described: Option<Rootfs> = cache.load(&below.join("rootfs.json"))?;
+        let described = described.ok_or_else(|| Error::BaseMissing { key: base.to_owned() })?;
+        let hooks = [unpack_hook(partial, &below.join("root.tar"))?, lists_hook(partial, apt)?, safe_hook(partial)?];
+        self.bootstrap(partial, apt, "custom", &hooks, report)?;
+        for file in ["kernel", "initrd"] {
+            fs::hard_link(below.join(file), partial.join(file)).map_err(Error::io("link", below.join(file)))?;
+        }
+        Ok(described.kernel_version)
+    }
+
     fn bootstrap(&self, partial: &Path, apt: &Apt, variant: &str, hooks: &[Hook], report: &Report) -> Result<()> {
         let mut command = Contained::in_namespaces("install the packages", "mmdebstrap")?
             .env("TMPDIR", partial)
             .args(["--mode=root", "--format=tar", "--skip=update"])
+            // What a crash would tear is thrown away anyway.
+            .arg("--dpkgopt=force-unsafe-io")
             .arg(format!("--variant={variant}"));
         if !self.packages.is_empty() {
             command = command.arg(format!("--include={}", self.packages.join(",")));
         }
         command = command.args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")));
         command = command.args(transport_options()?.iter().map(|line| format!("--aptopt={line}")));
+        if variant == "essential" {
+            // Makes the links of a merged /usr first, or their package's scripts would bring all of Perl.
+            command = command.arg(format!("--hook-dir={MERGED_USR_HOOKS}"));
+        }
         for hook in hooks {
             command = command.arg(format!("--{}-hook={}", hook.stage, hook.script.display()));
         }
@@ -201,6 +217,12 @@ echo "$version" >{partial_dir}/kernel-version
 "#
     );
     hook(partial, "customize", "kernel", &script)
+}
+
+/// The guest's own dpkg is to be careful again.
+fn safe_hook(partial: &Path) -> Result<Hook> {
+    let script = "sed -i '/^force-unsafe-io$/d' \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\"\n";
+    hook(partial, "customize", "safe", script)
 }
 
 fn hook(partial: &Path, stage: &'static str, name: &str, script: &str) -> Result<Hook> {

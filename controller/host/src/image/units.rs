@@ -3,6 +3,7 @@
 //! The host may have no systemctl, and the guest's need not run for three symbolic links.
 
 use super::error::{Error, Result};
+use super::guest::is_static;
 use super::recipe::Unit;
 use super::tree::Tree;
 
@@ -33,6 +34,9 @@ fn enable(tree: &Tree, name: &str) -> Result<()> {
         Error::recipe(format!("units[{name}]"), "it is to be enabled, yet neither the recipe nor a package brings it")
     })?;
     let install = parse_install(&content);
+    if install.is_empty() && is_static(name) {
+        return Ok(());
+    }
     if install.is_empty() {
         return Err(Error::recipe(
             format!("units[{name}]"),
