@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::registry::Resource;
 use crate::request::accept::Accept;
+use crate::request::body;
 use crate::request::path::{self, Route, Target, Verb};
 use crate::request::query::Query;
-use crate::request::body;
 use crate::server::{ApiServer, Server};
 use crate::write::DeleteOptions;
 use crate::{answer, connect, documents, reviews};
@@ -45,8 +45,6 @@ pub(crate) struct Call {
     pub query: Query,
     /// The wished answer.
     pub accept: Accept,
-    /// Who asks.
-    pub identity: Identity,
     /// When watches shall end.
     pub closing: watch::Receiver<bool>,
 }
@@ -94,7 +92,7 @@ async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) 
     match route {
         Route::Resource(target) => match reviews::recognise(&target) {
             Some(review) => reviews::answer(review, &identity, request).await,
-            None => objects(server, target, identity, request, label).await,
+            None => objects(server, target, request, label).await,
         },
         document => documents::answer(server, &document, &request),
     }
@@ -103,7 +101,6 @@ async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) 
 async fn objects(
     server: &Arc<Server>,
     target: Target,
-    identity: Identity,
     request: Request<Body>,
     label: &mut Label,
 ) -> Result<Response, Error> {
@@ -128,7 +125,6 @@ async fn objects(
         subresource: target.subresource,
         query,
         accept: Accept::negotiate(request.headers())?,
-        identity,
         closing: closing.unwrap_or_else(|| server.closing.subscribe()),
     };
     if verb == Verb::Watch {

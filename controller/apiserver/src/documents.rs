@@ -60,7 +60,8 @@ fn json_answer(bytes: Bytes, headers: &HeaderMap) -> Response {
 fn openapi_v2(headers: &HeaderMap, catalog: &Catalog) -> Response {
     let gzip = Accept::negotiate(headers).is_ok_and(|accept| accept.gzip);
     let media = |clause: &str| clause.split(';').next().unwrap_or("").trim().to_owned();
-    let wanted = clauses(headers).map(media).find(|m| [GNOSTIC, GNOSTIC_ANSWER, "application/json"].contains(&m.as_str()));
+    let wanted =
+        clauses(headers).map(media).find(|m| [GNOSTIC, GNOSTIC_ANSWER, "application/json"].contains(&m.as_str()));
     match wanted.as_deref() {
         Some(GNOSTIC | GNOSTIC_ANSWER) => answer::bytes_of(200, catalog.openapi_v2_protobuf(), GNOSTIC_ANSWER, gzip),
         _ => json_answer(Bytes::from(catalog.openapi_v2().to_string()), headers),

@@ -57,7 +57,7 @@ pub enum Error {
         /// Why not.
         why: String,
         /// A cause clients branch on: its reason, message and field.
-        cause: Option<(&'static str, String, &'static str)>,
+        cause: Option<Box<(&'static str, String, &'static str)>>,
     },
     /// Nobody has vouched for the caller.
     #[error("Unauthorized")]
@@ -160,7 +160,7 @@ impl Error {
             Self::NotFound(s) | Self::AlreadyExists(s) | Self::Conflict(s, _) => (s, Vec::new()),
             Self::Invalid(s, causes) => (s, causes_json(causes)),
             Self::Forbidden { subject, cause, .. } => {
-                let cause = cause.iter().map(|(r, m, f)| json!({"reason": r, "message": m, "field": f}));
+                let cause = cause.iter().map(|cause| &**cause).map(|(r, m, f)| json!({"reason": r, "message": m, "field": f}));
                 (subject, cause.collect())
             }
             Self::NoRoute => return Some(json!({})),

@@ -33,12 +33,9 @@ impl Metrics {
             Opts::new("clusterctl_apiserver_writes_total", "Objects written to the store."),
             &["resource"],
         )?;
-        let watches = IntGaugeVec::new(
-            Opts::new("clusterctl_apiserver_watches", "Watches being served now."),
-            &["resource"],
-        )?;
-        let connections =
-            IntGauge::new("clusterctl_apiserver_connections", "Client connections open now.")?;
+        let watches =
+            IntGaugeVec::new(Opts::new("clusterctl_apiserver_watches", "Watches being served now."), &["resource"])?;
+        let connections = IntGauge::new("clusterctl_apiserver_connections", "Client connections open now.")?;
         let registry = prometheus::default_registry();
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(writes.clone()))?;

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::object::{metadata_mut, meta};
+use crate::object::{meta, metadata_mut};
 use crate::registry::{CRD_GROUP, CRD_PLURAL, Resource};
 use crate::schema::builtin::normalize;
 use crate::schema::{Definition, FieldError};

@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn keys_are_taken_apart_as_they_were_made() {
         let parsed = parse_rest("photon.dev/ports/ns/a.b").unwrap();
-        assert_eq!((parsed.group, parsed.resource, parsed.namespace, parsed.name), ("photon.dev", "ports", Some("ns"), "a.b"));
+        assert_eq!(
+            (parsed.group, parsed.resource, parsed.namespace, parsed.name),
+            ("photon.dev", "ports", Some("ns"), "a.b")
+        );
         let parsed = parse_rest("namespaces/default").unwrap();
         assert_eq!((parsed.group, parsed.resource, parsed.namespace, parsed.name), ("", "namespaces", None, "default"));
         assert_eq!(parse_rest("x"), None);

@@ -184,7 +184,8 @@ impl Server {
             return Ok(());
         }
         // A linearizable question brings the cache up to now; what lies beyond does not exist.
-        let (_, current) = self.store.list(&format!("{}~", self.store.keys().prefix()), Consistency::Linearizable).await?;
+        let (_, current) =
+            self.store.list(&format!("{}~", self.store.keys().prefix()), Consistency::Linearizable).await?;
         if current.max(self.store.revision()) >= wanted {
             return Ok(());
         }

@@ -44,13 +44,7 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, Error> {
     let value = match media_type(headers) {
         "" | "application/json" => json(bytes)?,
         "application/yaml" => yaml(bytes)?,
-        "application/vnd.kubernetes.protobuf" => {
-            return Err(Error::UnsupportedMediaType(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml"
-                    .to_owned(),
-            ));
-        }
+        "application/vnd.kubernetes.protobuf" => super::protobuf::decode(bytes)?,
         other => {
             return Err(Error::UnsupportedMediaType(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \

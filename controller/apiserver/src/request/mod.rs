@@ -3,4 +3,5 @@
 pub mod accept;
 pub mod body;
 pub mod path;
+mod protobuf;
 pub mod query;

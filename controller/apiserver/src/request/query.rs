@@ -111,7 +111,10 @@ impl Query {
     pub fn check_list(&self) -> Result<(), Error> {
         let Some(matching) = self.revision_match else { return Ok(()) };
         if !self.continue_token.is_empty() {
-            return Err(invalid_list("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden for continue"));
+            return Err(invalid_list(
+                "resourceVersionMatch",
+                "Forbidden: resourceVersionMatch is forbidden for continue",
+            ));
         }
         match (matching, self.revision) {
             (_, None) => Err(invalid_list(

@@ -33,9 +33,8 @@ impl Server {
         let (entries, _) = self.store.list(&prefix, Consistency::Any).await?;
         for entry in entries {
             let object = Object::of(&entry)?;
-            let age = last_seen(&object.value).map_or(Duration::MAX, |at| {
-                Duration::try_from(now.duration_since(at)).unwrap_or_default()
-            });
+            let age = last_seen(&object.value)
+                .map_or(Duration::MAX, |at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
             if age < self.options.event_ttl {
                 continue;
             }

@@ -16,8 +16,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use store::{Consistency, Entry, Event, WatchItem};
 
-use crate::registry::Resource;
 use crate::error::Error;
+use crate::registry::Resource;
 use crate::server::Server;
 use crate::write::DeleteOptions;
 use crate::{storage, text};

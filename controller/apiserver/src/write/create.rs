@@ -76,8 +76,7 @@ impl Server {
             set_meta(&mut object.value, "resourceVersion", None);
             return Ok(Arc::new(object));
         }
-        let written =
-            self.store.create(&key, bytes).await.map_err(|e| storage::refused(e, resource.subject(&name)))?;
+        let written = self.store.create(&key, bytes).await.map_err(|e| storage::refused(e, resource.subject(&name)))?;
         self.metrics.wrote(&definition.plural);
         let object = Arc::new(Object::new(value, written.mod_revision));
         written.remember(object.clone());
@@ -101,11 +100,11 @@ impl Server {
             return Err(Error::Forbidden {
                 subject: resource.subject(name),
                 why: format!("unable to create new content in namespace {namespace} because it is being terminated"),
-                cause: Some((
+                cause: Some(Box::new((
                     "NamespaceTerminating",
                     format!("namespace {namespace} is being terminated"),
                     "metadata.namespace",
-                )),
+                ))),
             });
         }
         Ok(())

@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::object::{Object, View, finalizers, is_deleting, meta, set_finalizers, set_meta};
 use crate::read::Selection;
 use crate::registry::Resource;
-use crate::request::query::{Query, dry_run};
 use crate::request::body;
+use crate::request::query::{Query, dry_run};
 use crate::server::Server;
 use crate::{special, storage, text};
 

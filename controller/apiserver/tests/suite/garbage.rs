@@ -30,8 +30,10 @@ async fn dependents_go_after_their_last_owner() -> Result<()> {
     lab.call("POST", CONFIGMAPS, &owned("one", &[reference(&a, false)])).await?.expect(201)?;
     lab.delete(&format!("{WIDGETS}/a")).await?.expect(200)?;
     lab.until_code(&format!("{CONFIGMAPS}/one"), 404).await?;
-    lab.until(&format!("{CONFIGMAPS}/both"), |cm| cm["metadata"]["ownerReferences"].as_array().is_some_and(|r| r.len() == 1))
-        .await?;
+    lab.until(&format!("{CONFIGMAPS}/both"), |cm| {
+        cm["metadata"]["ownerReferences"].as_array().is_some_and(|r| r.len() == 1)
+    })
+    .await?;
     lab.delete(&format!("{WIDGETS}/b")).await?.expect(200)?;
     lab.until_code(&format!("{CONFIGMAPS}/both"), 404).await?;
     lab.end().await

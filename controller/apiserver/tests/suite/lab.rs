@@ -22,7 +22,6 @@ pub const WIDGETS: &str = "/apis/example.dev/v1/namespaces/default/widgets";
 
 pub struct Lab {
     pub door: Door,
-    pub store: Store,
     etcd: Etcd,
     _scratch: Scratch,
 }
@@ -70,9 +69,9 @@ impl Lab {
         })
         .await?;
         let store = Store::connect(etcd.store_options()).await?;
-        let api = ApiServer::new(store.clone(), options).await?;
+        let api = ApiServer::new(store, options).await?;
         api.ensure_crds(&[widget_crd()]).await?;
-        Ok(Lab { door: Door { api }, store, etcd, _scratch: scratch })
+        Ok(Lab { door: Door { api }, etcd, _scratch: scratch })
     }
 
     /// Ends etcd; without it the scratch directory does.

@@ -7,6 +7,7 @@ mod deletion;
 mod garbage;
 mod hostile;
 mod kube_rs;
+mod kubectl;
 mod lab;
 mod lists;
 mod namespaces;

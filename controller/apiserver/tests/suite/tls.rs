@@ -18,14 +18,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::lab::{Lab, SOON, WIDGETS};
 
-struct Served {
-    address: SocketAddr,
-    authority: Authority,
+pub struct Served {
+    pub address: SocketAddr,
+    pub authority: Authority,
     stop: oneshot::Sender<()>,
     done: tokio::task::JoinHandle<()>,
 }
 
-async fn serve(lab: &Lab, dir: &std::path::Path) -> Result<Served> {
+pub async fn serve(lab: &Lab, dir: &std::path::Path) -> Result<Served> {
     pki::install_crypto_provider();
     let authority = Authority::load_or_create(dir, "test")?;
     let names = vec!["127.0.0.1".to_owned()];
@@ -48,8 +48,7 @@ async fn serve(lab: &Lab, dir: &std::path::Path) -> Result<Served> {
 
 impl Served {
     async fn connect(&self, authority: &Authority, alpn: &str) -> Result<TlsStream<TcpStream>> {
-        let subject =
-            Subject { common_name: "jane".to_owned(), organizations: vec!["tenants".to_owned()] };
+        let subject = Subject { common_name: "jane".to_owned(), organizations: vec!["tenants".to_owned()] };
         let identity = authority.issue(&subject, &Usage::Client)?;
         let mut config = pki::client_config(&identity, self.authority.cert_pem())?;
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
@@ -57,7 +56,7 @@ impl Served {
         Ok(TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into()?, stream).await?)
     }
 
-    async fn stop(self) -> Result<()> {
+    pub async fn stop(self) -> Result<()> {
         drop(self.stop);
         Ok(tokio::time::timeout(SOON, self.done).await??)
     }
@@ -136,9 +135,8 @@ async fn upgrades_pass_through_connect_subresources() -> Result<()> {
     lab.api.connect("example.dev", "widgets", "console", tower::service_fn(|r| async { Ok(echo(r).await) }));
     let served = serve(&lab, dir.path()).await?;
     let mut stream = served.connect(&served.authority, "http/1.1").await?;
-    let request = format!(
-        "GET {WIDGETS}/a/console HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: photon-stream\r\n\r\n"
-    );
+    let request =
+        format!("GET {WIDGETS}/a/console HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: photon-stream\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {

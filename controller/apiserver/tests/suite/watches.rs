@@ -51,9 +51,8 @@ async fn an_object_leaving_the_selection_is_deleted_for_the_watcher() -> Result<
 async fn initial_events_end_with_their_bookmark() -> Result<()> {
     let lab = Lab::new().await?;
     lab.widget("a", json!({})).await?;
-    let path = format!(
-        "{WIDGETS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
-    );
+    let path =
+        format!("{WIDGETS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan");
     let mut watch = lab.watch(&path).await?;
     assert_eq!(watch.word().await?, "ADDED a");
     let bookmark = watch.next().await?.context("ended")?;
@@ -93,7 +92,10 @@ async fn a_watch_from_before_the_history_is_expired() -> Result<()> {
     let small = Door { api };
     let first = small.widget("a", json!({})).await?;
     for n in 0..20 {
-        small.merge(&format!("{WIDGETS}/a"), json!({"metadata": {"labels": {"n": n.to_string()}}})).await?.expect(200)?;
+        small
+            .merge(&format!("{WIDGETS}/a"), json!({"metadata": {"labels": {"n": n.to_string()}}}))
+            .await?
+            .expect(200)?;
     }
     let mut watch = small.watch(&format!("{WIDGETS}?watch=1&resourceVersion={}", revision(&first))).await?;
     let event = watch.next().await?.context("ended")?;

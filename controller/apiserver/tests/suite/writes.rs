@@ -144,7 +144,8 @@ async fn yaml_and_json_patches_are_read() -> Result<()> {
     let yaml = "apiVersion: example.dev/v1\nkind: Widget\nmetadata:\n  name: a\nspec:\n  size: 3\n";
     lab.raw("POST", WIDGETS, "application/yaml", yaml).await?.expect(201)?;
     let path = format!("{WIDGETS}/a");
-    let patch = json!([{"op": "test", "path": "/spec/size", "value": 3}, {"op": "replace", "path": "/spec/size", "value": 4}]);
+    let patch =
+        json!([{"op": "test", "path": "/spec/size", "value": 3}, {"op": "replace", "path": "/spec/size", "value": 4}]);
     let json_patch = "application/json-patch+json";
     let patched = lab.raw("PATCH", &path, json_patch, patch.to_string()).await?.expect(200)?;
     assert_eq!(patched["spec"]["size"], 4);
