@@ -9,6 +9,7 @@ use crds::testrun::{RunPhase, StepPhase};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Waits, commands, retries, a kill beside a writer, a probe, an assertion, and something at the end.
 fn story(code: &str) -> TestRun {
@@ -32,15 +33,24 @@ fn story(code: &str) -> TestRun {
     run_of(steps, json!([{"name": "tidy", "exec": exec("n1", &["run", "1", "0", ""])}]), 600)
 }
 
-/// Drives the run, stopping the engine at each of these moments, to its end.
-async fn drive_through(world: &World, crashes: &[usize]) -> TestRun {
+/// A command in a machine that is killed under it: its result is lost, whoever looks for it.
+fn doomed() -> TestRun {
+    let vm = json!({"kind": "VirtualMachine", "name": "n2"});
+    let command = json!({"node": "n2", "command": ["run", "30", "0", ""]});
+    let steps = json!([{"name": "storm", "parallel": {"steps": [
+        {"name": "command", "exec": command}, {"name": "kill", "fault": {"target": vm, "action": "Kill"}}]}}]);
+    run_of(steps, json!([]), 600)
+}
+
+/// Drives the run, stopping the engine at each of these moments and starting it again so many seconds later, to its end.
+async fn drive_through(world: &World, crashes: &[usize], outage: u64) -> TestRun {
     let mut crashes = crashes.iter().copied();
     loop {
         world.crash_in(crashes.next());
         let run = world.lock().stored.clone();
         tokio::select! {
             end = Box::pin(drive(world, run)) => return end.unwrap(),
-            () = world.crashed.notified() => {}
+            () = world.crashed.notified() => tokio::time::sleep(Duration::from_secs(outage)).await,
         }
     }
 }
@@ -70,7 +80,7 @@ fn uninterrupted(story: TestRun, faults_fail: bool) -> (World, TestRun) {
     play(async {
         let world = World::new(story);
         world.lock().faults_fail = faults_fail;
-        let end = drive_through(&world, &[]).await;
+        let end = drive_through(&world, &[], 0).await;
         (world, end)
     })
 }
@@ -95,29 +105,35 @@ fn a_run_passes_with_few_writes_and_its_numbers() {
 
 #[test]
 fn stopped_at_any_moment_nothing_is_done_twice_and_the_verdict_stands() {
-    for (code, faults_fail, verdict) in
-        [("0", false, RunPhase::Passed), ("1", false, RunPhase::Failed), ("0", true, RunPhase::TimedOut)]
-    {
-        let mut story = story(code);
-        if faults_fail {
-            // Nothing recovers that was never killed.
-            story.spec.steps[2].timeout_seconds = 60;
-        }
+    // Nothing recovers that was never killed: the wait for it runs out of time, but the kill is the first culprit.
+    let mut unharmed = story("0");
+    unharmed.spec.steps[2].timeout_seconds = 60;
+    for (story, faults_fail, verdict) in [
+        (story("0"), false, RunPhase::Passed),
+        (story("1"), false, RunPhase::Failed),
+        (unharmed, true, RunPhase::Errored),
+        (doomed(), false, RunPhase::Errored),
+    ] {
         let (plain, end) = uninterrupted(story.clone(), faults_fail);
         let expected = phases(&end);
-        let moments = plain.lock().moments;
-        // The first of the three actions that did not pass is the kill itself.
-        let verdict = if faults_fail { RunPhase::Errored } else { verdict };
+        let (moments, steps) = (plain.lock().moments, story.spec.steps.len());
         assert_eq!(expected.0, verdict);
-        for moment in 1..=moments {
+        for (moment, outage) in (1..=moments).flat_map(|moment| [(moment, 0), (moment, 20)]) {
             let (world, end) = play(async {
                 let world = World::new(story.clone());
                 world.lock().faults_fail = faults_fail;
-                let end = drive_through(&world, &[moment]).await;
+                let end = drive_through(&world, &[moment], outage).await;
                 (world, end)
             });
-            assert_eq!(phases(&end), expected, "stopped at moment {moment} of {moments}");
-            assert_eq!(deeds(&world), deeds(&plain), "stopped at moment {moment} of {moments}");
+            let when = format!("stopped at moment {moment} of {moments} for {outage} s");
+            assert_eq!(phases(&end), expected, "{when}");
+            if world.lock().started.len() < plain.lock().started.len() {
+                // The machine went down in the outage, before the command was sent. Then it never is.
+                assert_eq!((steps, outage), (1, 20), "{when}");
+                assert!(world.lock().started.is_empty(), "{when}");
+            } else {
+                assert_eq!(deeds(&world), deeds(&plain), "{when}");
+            }
         }
     }
 }
@@ -127,11 +143,14 @@ proptest! {
 
     /// proptest prints the moments of a failure, which are all of its randomness.
     #[test]
-    fn stopped_again_and_again_nothing_is_done_twice(crashes in prop::collection::vec(1usize..60, 1..8)) {
+    fn stopped_again_and_again_nothing_is_done_twice(
+        crashes in prop::collection::vec(1usize..60, 1..8),
+        outage in 0u64..30,
+    ) {
         let (plain, end) = uninterrupted(story("0"), false);
         let (world, again) = play(async {
             let world = World::new(story("0"));
-            let end = drive_through(&world, &crashes).await;
+            let end = drive_through(&world, &crashes, outage).await;
             (world, end)
         });
         prop_assert_eq!(phases(&again), phases(&end));
@@ -147,7 +166,7 @@ fn interrupted(on_interrupt: &str) -> (World, TestRun) {
             "exec": command});
         let world = World::new(run_of(json!([step]), json!([]), 600));
         // Two moments each for look and store, then the command is started: it runs in the guest when the engine stops.
-        let end = drive_through(&world, &[6]).await;
+        let end = drive_through(&world, &[6], 0).await;
         (world, end)
     })
 }

@@ -183,7 +183,9 @@ impl Effects for World {
         }
         let deadline = Instant::now() + Duration::from_secs(request.wait_seconds.into());
         let end = self.lock().running.get(&key).map(|execution| execution.0);
-        sleep_until(end.unwrap_or(deadline).min(deadline)).await;
+        if let Some(end) = end {
+            sleep_until(end.min(deadline)).await;
+        }
         let result = {
             let inner = self.lock();
             let boot = inner.boots.get(machine).copied().unwrap_or_default();
