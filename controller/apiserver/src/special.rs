@@ -79,10 +79,10 @@ fn add_crd_finalizer(object: &mut Value) {
 
 fn validate_crd(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if old.is_none_or(|old| old["spec"] != new["spec"]) {
-        if let Err(found) = Definition::from_crd(new) {
-            errors.extend(found);
-        }
+    if old.is_none_or(|old| old["spec"] != new["spec"])
+        && let Err(found) = Definition::from_crd(new)
+    {
+        errors.extend(found);
     }
     let Some(old) = old else { return errors };
     for field in ["group", "scope"] {

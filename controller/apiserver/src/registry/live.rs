@@ -72,10 +72,11 @@ impl Live {
 
     fn compile(&self, key: &str, crd: &Value) -> Option<Arc<Definition>> {
         let wanted = |d: &Definition| self.registry.connect_of(d) == d.connect;
-        if let Some((spec, definition)) = self.compiled.get(key) {
-            if *spec == crd["spec"] && wanted(definition) {
-                return Some(definition.clone());
-            }
+        if let Some((spec, definition)) = self.compiled.get(key)
+            && *spec == crd["spec"]
+            && wanted(definition)
+        {
+            return Some(definition.clone());
         }
         match Definition::from_crd(crd) {
             Ok(definition) => Some(with_connect(&self.registry, definition)),

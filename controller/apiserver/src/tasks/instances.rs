@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use store::{Entry, Event, EventKind};
+use tokio::time::Instant;
 
 use super::{Follower, follow};
 use crate::error::Error;
@@ -23,11 +24,14 @@ struct Instances {
     server: Arc<Server>,
     /// CRD name → (group, plural).
     terminating: BTreeMap<String, (String, String)>,
+    /// Something happened that may have removed the last object of one of them.
+    look: bool,
+    due: Instant,
 }
 
 /// Runs for ever.
 pub(crate) async fn run(server: Arc<Server>) {
-    let follower = Instances { server: server.clone(), terminating: BTreeMap::new() };
+    let follower = Instances { server: server.clone(), terminating: BTreeMap::new(), look: false, due: Instant::now() };
     follow(&server, server.options.garbage_scan, follower).await;
 }
 
@@ -39,6 +43,7 @@ impl Instances {
             let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
             let kind = (text(&crd["spec"]["group"]), text(&crd["spec"]["names"]["plural"]));
             self.terminating.insert(meta(crd, "name").to_owned(), kind);
+            self.look = true;
         }
     }
 }
@@ -61,10 +66,21 @@ impl Follower for Instances {
             } else {
                 self.note(&event.entry);
             }
+        } else if event.kind == EventKind::Delete {
+            let ours = |(group, plural): &(String, String)| key.is(group, plural);
+            self.look |= self.terminating.values().any(ours);
         }
     }
 
     async fn settle(&mut self) -> Option<Duration> {
+        if self.terminating.is_empty() {
+            return None;
+        }
+        let wait = self.due.saturating_duration_since(Instant::now());
+        if !std::mem::take(&mut self.look) && !wait.is_zero() {
+            return Some(wait);
+        }
+        self.due = Instant::now() + AGAIN;
         for (name, (group, plural)) in self.terminating.clone() {
             match self.server.finish_crd(&name, &group, &plural).await {
                 Ok(0) | Err(Error::NotFound(_)) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use store::{Entry, Event, EventKind};
+use tokio::time::Instant;
 
 use super::{Follower, follow};
 use crate::error::Error;
@@ -26,12 +27,15 @@ const AGAIN: Duration = Duration::from_secs(10);
 struct Namespaces {
     server: Arc<Server>,
     terminating: BTreeSet<String>,
+    /// Something happened that may have emptied one of them.
     look: bool,
+    due: Instant,
 }
 
 /// Runs for ever.
 pub(crate) async fn run(server: Arc<Server>) {
-    let follower = Namespaces { server: server.clone(), terminating: BTreeSet::new(), look: false };
+    let follower =
+        Namespaces { server: server.clone(), terminating: BTreeSet::new(), look: false, due: Instant::now() };
     follow(&server, server.options.garbage_scan, follower).await;
 }
 
@@ -73,8 +77,11 @@ impl Follower for Namespaces {
         if self.terminating.is_empty() {
             return None;
         }
-        // Without a wake-up this is the timer's call, which looks again just in case.
-        self.look = false;
+        let wait = self.due.saturating_duration_since(Instant::now());
+        if !std::mem::take(&mut self.look) && !wait.is_zero() {
+            return Some(wait);
+        }
+        self.due = Instant::now() + AGAIN;
         for namespace in self.terminating.clone() {
             match self.server.empty_namespace(&namespace).await {
                 Ok(0) => match self.server.finalize_namespace(&namespace).await {

@@ -50,10 +50,10 @@ impl Server {
 
     async fn insert_named(&self, resource: &Resource, mut object: Value, dry_run: bool) -> Result<Arc<Object>, Error> {
         let definition = &resource.definition;
-        if resource.version().status_subresource {
-            if let Some(map) = object.as_object_mut() {
-                map.remove("status");
-            }
+        if resource.version().status_subresource
+            && let Some(map) = object.as_object_mut()
+        {
+            map.remove("status");
         }
         special::prepare_create(resource, &mut object);
         resource.version().schema.default(&mut object);
