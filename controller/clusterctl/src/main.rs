@@ -10,8 +10,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A closed pipe (`clusterctl get … | head`) ends the program in silence, as it does for other tools.
-    let _ = std::panic::take_hook();
+    end_in_silence_on_a_closed_pipe();
     let cli = cli::Cli::parse();
     pki::install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -25,4 +24,18 @@ fn main() -> ExitCode {
     // Blocking reads of the terminal must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// `clusterctl get … | head` ends as other tools do. Printing to a closed pipe panics, and a panic may be anywhere, so the
+/// hook is the one place to end from.
+fn end_in_silence_on_a_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        if words.starts_with("failed printing to std") && words.contains("Broken pipe") {
+            // 128 + SIGPIPE, as a shell would see it.
+            std::process::exit(141);
+        }
+        report(panic);
+    }));
 }

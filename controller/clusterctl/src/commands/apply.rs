@@ -3,16 +3,17 @@
 //! What a manifest no longer says is removed by comparing with the manifest of last time, which is kept in kubectl's own
 //! annotation, so that both tools may be used on one object.
 
+use super::api;
 use super::catalog::{Catalog, Resource};
 use super::manifest::{Document, Sources};
-use anyhow::{Context, Result};
-use http::Request;
+use anyhow::{Context, Result, bail};
+use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// kubectl's annotation for the manifest of last time.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What to apply.
 #[derive(clap::Args, Debug)]
@@ -20,26 +21,53 @@ pub struct ApplyArgs {
     /// The manifests.
     #[command(flatten)]
     pub sources: Sources,
-    /// `server`: let the server check everything and store nothing.
-    #[arg(long, value_parser = ["none", "server"], default_value = "none")]
-    pub dry_run: String,
+    /// `server`: let the server check everything and store nothing; `client`: only say what would be sent.
+    #[arg(long, default_value = "none", value_name = "WHERE")]
+    pub dry_run: DryRun,
+}
+
+/// Whether anything is stored.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DryRun {
+    /// It is.
+    #[default]
+    None,
+    /// The server checks it and stores nothing.
+    Server,
+    /// Nothing is sent.
+    Client,
+}
+
+impl DryRun {
+    /// What stands after the line of an object.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Server => " (server dry run)",
+            Self::Client => " (dry run)",
+        }
+    }
+
+    /// The query of a write.
+    pub fn query(self) -> &'static str {
+        if self == Self::None { "?fieldValidation=Strict" } else { "?fieldValidation=Strict&dryRun=All" }
+    }
 }
 
 /// Applies every document; one that is refused does not hold up the others.
 pub async fn run(client: &Client, namespace: &str, args: &ApplyArgs) -> Result<ExitCode> {
     let documents = args.sources.read()?;
-    let dry = args.dry_run == "server";
-    let refused = apply_all(client, namespace, &documents, dry).await?;
+    let refused = apply_all(client, namespace, &documents, args.dry_run).await?;
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Applies the documents and prints one line each; returns how many were refused.
-pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document], dry: bool) -> Result<usize> {
+pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document], dry: DryRun) -> Result<usize> {
     let catalog = Catalog::load(client).await?;
     let mut refused = 0;
     for document in documents {
         match apply(client, &catalog, namespace, document, dry).await {
-            Ok(line) => println!("{line}{}", if dry { " (server dry run)" } else { "" }),
+            Ok(line) => println!("{line}{}", dry.suffix()),
             Err(error) => {
                 refused += 1;
                 eprintln!("error: {}: {error:#}", document.origin);
@@ -49,56 +77,91 @@ pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document],
     Ok(refused)
 }
 
-async fn apply(client: &Client, catalog: &Catalog, namespace: &str, document: &Document, dry: bool) -> Result<String> {
+async fn apply(
+    client: &Client,
+    catalog: &Catalog,
+    namespace: &str,
+    document: &Document,
+    dry: DryRun,
+) -> Result<String> {
+    let plan = plan(client, catalog, namespace, document).await?;
+    if dry != DryRun::Client {
+        plan.send(client, dry).await?;
+    }
+    let what = match plan.change {
+        Change::Create(_) => "created",
+        Change::Patch(_) => "configured",
+        Change::None => "unchanged",
+    };
+    Ok(format!("{} {what}", plan.resource.object_name(&plan.name)))
+}
+
+/// What applying one document would send.
+pub struct Plan<'a> {
+    /// The kind.
+    pub resource: &'a Resource,
+    /// The object's name.
+    pub name: String,
+    /// The object as it is.
+    pub live: Option<Value>,
+    namespace: String,
+    change: Change,
+}
+
+enum Change {
+    Create(Value),
+    Patch(Value),
+    None,
+}
+
+impl Plan<'_> {
+    /// Sends it, and returns what the server makes of it; `None` when there is nothing to change.
+    pub async fn send(&self, client: &Client, dry: DryRun) -> Result<Option<Value>> {
+        let (resource, query) = (self.resource, dry.query());
+        match &self.change {
+            Change::None => Ok(None),
+            Change::Create(object) => {
+                let url = format!("{}{query}", resource.collection(Some(&self.namespace)));
+                api::send(client, Method::POST, &url, api::JSON, object).await.map(Some)
+            }
+            Change::Patch(patch) => {
+                let url = format!("{}{query}", resource.object(&self.namespace, &self.name));
+                api::send(client, Method::PATCH, &url, api::MERGE, patch).await.map(Some)
+            }
+        }
+    }
+}
+
+/// Compares one document with what there is.
+pub async fn plan<'a>(client: &Client, catalog: &'a Catalog, namespace: &str, document: &Document) -> Result<Plan<'a>> {
     let (kind, api_version, name) = document.identity()?;
     let resource = catalog.of_manifest(api_version, kind)?;
-    let namespace = document.namespace(namespace);
-    let query = if dry { "?fieldValidation=Strict&dryRun=All" } else { "?fieldValidation=Strict" };
+    let namespace = document.namespace(namespace).to_owned();
+    let live = api::find(client, &resource.object(&namespace, name)).await?;
     let mut wanted = document.object.clone();
     let last = serde_json::to_string(&document.object).context("failed to render the manifest")?;
-    wanted["metadata"]["annotations"][LAST_APPLIED] = json!(last);
-    let url = resource.object(namespace, name);
-    let Some(found) = read(client, &url).await? else {
-        if resource.namespaced {
-            wanted["metadata"]["namespace"] = json!(namespace);
+    let annotations = &mut wanted["metadata"]["annotations"];
+    if !annotations.is_object() && !annotations.is_null() {
+        bail!("metadata.annotations must be a map of text");
+    }
+    annotations[LAST_APPLIED] = json!(last);
+    let change = match &live {
+        None => {
+            if resource.namespaced {
+                wanted["metadata"]["namespace"] = json!(namespace);
+            }
+            Change::Create(wanted)
         }
-        let url = format!("{}{query}", resource.collection(Some(namespace)));
-        send(client, Request::post(url), "application/json", &wanted).await?;
-        return Ok(line(resource, name, "created"));
+        Some(found) => {
+            let before: Value = found["metadata"]["annotations"][LAST_APPLIED]
+                .as_str()
+                .and_then(|text| serde_json::from_str(text).ok())
+                .unwrap_or(Value::Null);
+            let patch = difference(&before, &wanted, found);
+            if patch.as_object().is_none_or(serde_json::Map::is_empty) { Change::None } else { Change::Patch(patch) }
+        }
     };
-    let before: Value = found["metadata"]["annotations"][LAST_APPLIED]
-        .as_str()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or(Value::Null);
-    let patch = difference(&before, &wanted, &found);
-    if patch.as_object().is_none_or(serde_json::Map::is_empty) {
-        return Ok(line(resource, name, "unchanged"));
-    }
-    send(client, Request::patch(format!("{url}{query}")), "application/merge-patch+json", &patch).await?;
-    Ok(line(resource, name, "configured"))
-}
-
-fn line(resource: &Resource, name: &str, what: &str) -> String {
-    format!("{} {what}", resource.object_name(name))
-}
-
-async fn read(client: &Client, url: &str) -> Result<Option<Value>> {
-    let request = Request::get(url).body(Vec::new()).context("failed to make a request")?;
-    match client.request::<Value>(request).await {
-        Ok(object) => Ok(Some(object)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn send(client: &Client, request: http::request::Builder, content_type: &str, body: &Value) -> Result<Value> {
-    let body = serde_json::to_vec(body).context("failed to render the request")?;
-    let request = request.header("content-type", content_type).body(body).context("failed to make a request")?;
-    match client.request(request).await {
-        Ok(object) => Ok(object),
-        Err(kube::Error::Api(status)) => Err(anyhow::anyhow!("{}", status.message)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Plan { resource, name: name.to_owned(), live, namespace, change })
 }
 
 /// The merge patch (RFC 7386) from `found` to `wanted`: what the manifest says and `found` has otherwise, and null for
@@ -113,7 +176,8 @@ fn difference(before: &Value, wanted: &Value, found: &Value) -> Value {
                 if inner.as_object().is_some_and(|map| !map.is_empty()) {
                     patch.insert(key.clone(), inner);
                 }
-            } else if !covers(there, value) {
+            } else if !covers(there, value) || before.get(key).is_some_and(|before| before != value) {
+                // A list may have lost a field of an item since last time, and still be covered by what is there.
                 patch.insert(key.clone(), value.clone());
             }
         }
@@ -151,6 +215,14 @@ mod tests {
         assert_eq!(difference(&before, &wanted, &found), json!({"spec": {"a": 5, "gone": null}}));
         let same = json!({"spec": {"a": 5, "host": "h", "list": [{"x": 1, "defaulted": true}]}});
         assert_eq!(difference(&wanted, &wanted, &same), json!({}));
+    }
+
+    #[test]
+    fn a_field_dropped_from_a_list_item_makes_a_difference() {
+        let before = json!({"l": [{"a": 1, "b": 2}]});
+        let wanted = json!({"l": [{"a": 1}]});
+        assert_eq!(difference(&before, &wanted, &before), json!({"l": [{"a": 1}]}));
+        assert_eq!(difference(&wanted, &wanted, &before), json!({}));
     }
 
     #[test]

@@ -41,7 +41,11 @@ impl Resource {
 
     /// `singular.group`, in front of an object's name.
     pub fn object_name(&self, name: &str) -> String {
-        if self.group.is_empty() { format!("{}/{name}", self.singular) } else { format!("{}.{}/{name}", self.singular, self.group) }
+        if self.group.is_empty() {
+            format!("{}/{name}", self.singular)
+        } else {
+            format!("{}.{}/{name}", self.singular, self.group)
+        }
     }
 
     /// The URL of the collection; `None` for all namespaces.
@@ -80,7 +84,7 @@ impl Catalog {
                 .header("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
                 .body(Vec::new())
                 .context("failed to make a request")?;
-            let document: Value = client.request(request).await.context("failed to ask the server what it serves")?;
+            let document: Value = client.request(request).await.map_err(super::api::said)?;
             for group in document["items"].as_array().into_iter().flatten() {
                 let name = group["metadata"]["name"].as_str().unwrap_or_default();
                 // The first version is the preferred one.
@@ -115,7 +119,9 @@ impl Catalog {
     pub fn of_manifest(&self, api_version: &str, kind: &str) -> Result<&Resource> {
         match self.0.iter().find(|r| r.kind == kind && r.api_version() == api_version) {
             Some(resource) => Ok(resource),
-            None => bail!("no matches for kind {kind:?} in version {api_version:?}; `clusterctl api-resources` lists what there is"),
+            None => bail!(
+                "no matches for kind {kind:?} in version {api_version:?}; `clusterctl api-resources` lists what there is"
+            ),
         }
     }
 
@@ -124,7 +130,8 @@ impl Catalog {
         let mut selected = Vec::new();
         for word in words.split(',').filter(|word| !word.is_empty()) {
             let category = if word == "all" { "photon" } else { word };
-            let members: Vec<&Resource> = self.0.iter().filter(|r| r.categories.iter().any(|c| c == category)).collect();
+            let members: Vec<&Resource> =
+                self.0.iter().filter(|r| r.categories.iter().any(|c| c == category)).collect();
             if members.is_empty() {
                 selected.push(self.find(word)?);
             } else {

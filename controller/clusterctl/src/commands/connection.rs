@@ -10,11 +10,15 @@ use std::time::Duration;
 
 /// The client that a command uses.
 pub async fn client(global: &Global) -> Result<Client> {
-    let path = match &global.kubeconfig {
-        Some(path) => path.clone(),
-        None => own(&global.data_dir)?,
-    };
-    from_file(&path, Some(&global.namespace)).await
+    from_file(&kubeconfig(global)?, Some(&global.namespace)).await
+}
+
+/// The kubeconfig that a command uses.
+pub fn kubeconfig(global: &Global) -> Result<PathBuf> {
+    match &global.kubeconfig {
+        Some(path) => Ok(path.clone()),
+        None => own(&global.data_dir),
+    }
 }
 
 /// The administrator's client of an instance.
@@ -30,12 +34,16 @@ fn own(dir: &Path) -> Result<PathBuf> {
     }
     match std::env::var_os("KUBECONFIG") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => bail!("no controller in {}: run `clusterctl up --detach`, or pass --data-dir or --kubeconfig", dir.display()),
+        _ => bail!(
+            "no controller in {}: run `clusterctl up --detach`, or pass --data-dir or --kubeconfig",
+            dir.display()
+        ),
     }
 }
 
 async fn from_file(path: &Path, namespace: Option<&str>) -> Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
+    let kubeconfig =
+        Kubeconfig::read_from(path).with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .with_context(|| format!("the kubeconfig {} is not usable", path.display()))?;

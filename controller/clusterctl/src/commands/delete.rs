@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, Resource};
 use super::get::{self, said};
 use super::manifest::Sources;
+use crate::print::Ending;
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use http::Request;
@@ -103,7 +104,8 @@ async fn doomed(client: &Client, catalog: &Catalog, namespace: &str, args: &Dele
 }
 
 async fn names(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<String>> {
-    let request = Request::get(resource.collection(Some(namespace))).body(Vec::new()).context("failed to make a request")?;
+    let request =
+        Request::get(resource.collection(Some(namespace))).body(Vec::new()).context("failed to make a request")?;
     let list: Value = client.request(request).await.map_err(said)?;
     let items = list["items"].as_array().into_iter().flatten();
     Ok(items.filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
@@ -136,7 +138,9 @@ pub async fn gone(client: &Client, objects: &[Doomed], limit: Duration) -> Resul
             }
         };
         if tokio::time::timeout_at(deadline, gone).await.is_err() {
-            bail!("timed out after {} s waiting for {} to be gone", limit.as_secs(), object.resource.object_name(&object.name));
+            let name = object.resource.object_name(&object.name);
+            let message = format!("timed out after {} s waiting for {name} to be gone", limit.as_secs());
+            return Err(Ending::TimeUp(message).into());
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! `run fresh-X` is clean, rebuild, run; `run X` runs the test again on the live cluster; `run FILE` applies a manifest
 //! of one's own. Built images are kept in either case: equal recipes give equal images.
 
-use super::apply;
+use super::apply::{self, DryRun};
 use super::catalog::Catalog;
 use super::delete::{self, Doomed};
 use super::get::said;
@@ -112,11 +112,16 @@ async fn clean(client: &Client, namespace: &str, documents: &[Document]) -> Resu
     delete::gone(client, &doomed, Duration::from_secs(300)).await
 }
 
-async fn apply_and_follow(client: &Client, namespace: &str, documents: &[Document], junit: Option<&Path>) -> Result<ExitCode> {
+async fn apply_and_follow(
+    client: &Client,
+    namespace: &str,
+    documents: &[Document],
+    junit: Option<&Path>,
+) -> Result<ExitCode> {
     let run = documents.iter().find(|d| d.object["kind"] == "TestRun");
     let Some(run) = run else { bail!("the manifest holds no TestRun; `clusterctl apply` it instead") };
     let name = run.identity()?.2.to_owned();
-    let refused = apply::apply_all(client, namespace, documents, false).await?;
+    let refused = apply::apply_all(client, namespace, documents, DryRun::None).await?;
     if refused > 0 {
         bail!("{refused} objects were refused; nothing was run");
     }
@@ -134,7 +139,8 @@ async fn follow(client: &Client, namespace: &str, name: &str, junit: Option<&Pat
     };
     print!("{}", testrun::report::text(&run));
     if let Some(path) = junit {
-        std::fs::write(path, testrun::junit::render(&run)).with_context(|| format!("failed to write {}", path.display()))?;
+        std::fs::write(path, testrun::junit::render(&run))
+            .with_context(|| format!("failed to write {}", path.display()))?;
     }
     Ok(ExitCode::from(u8::try_from(testrun::exit_code(&run)).unwrap_or(1)))
 }

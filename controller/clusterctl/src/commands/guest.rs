@@ -63,7 +63,8 @@ pub async fn exec(client: &Client, namespace: &str, args: &ExecArgs) -> Result<E
     loop {
         let result = ask(client, namespace, machine_name(&args.machine), &request).await?;
         match result.state {
-            ExecState::Running => request.stdin = None,
+            // From here on it is only looked after: after a reboot of the guest it must not be started again.
+            ExecState::Running => (request.command, request.stdin) = (Vec::new(), None),
             ExecState::Lost => bail!("the machine was restarted; what became of the command is unknown"),
             ExecState::Exited => {
                 write(&mut std::io::stdout(), &result.stdout, result.stdout_bytes)?;
@@ -87,7 +88,8 @@ fn write(stream: &mut impl Write, text: &str, all: u64) -> Result<()> {
     stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).context("failed to write the output")
 }
 
-async fn ask(client: &Client, namespace: &str, machine: &str, request: &ExecRequest) -> Result<ExecResult> {
+/// Starts an execution in the guest, or looks after it.
+pub async fn ask(client: &Client, namespace: &str, machine: &str, request: &ExecRequest) -> Result<ExecResult> {
     let body = serde_json::to_vec(request).context("failed to render the request")?;
     let request = Request::post(subresource(namespace, machine, "exec"))
         .header("content-type", "application/json")
@@ -111,6 +113,9 @@ pub async fn logs(client: &Client, namespace: &str, args: &LogsArgs) -> Result<(
         if read == 0 {
             return Ok(());
         }
-        std::io::stdout().write_all(&buffer[..read]).and_then(|()| std::io::stdout().flush()).context("failed to write the log")?;
+        std::io::stdout()
+            .write_all(&buffer[..read])
+            .and_then(|()| std::io::stdout().flush())
+            .context("failed to write the log")?;
     }
 }

@@ -34,7 +34,8 @@ impl Document {
             }
             Ok(())
         };
-        let (kind, version, name) = (&self.object["kind"], &self.object["apiVersion"], &self.object["metadata"]["name"]);
+        let (kind, version, name) =
+            (&self.object["kind"], &self.object["apiVersion"], &self.object["metadata"]["name"]);
         text(version, "apiVersion")?;
         text(kind, "kind")?;
         text(name, "metadata.name")?;
@@ -62,12 +63,16 @@ impl Sources {
                 continue;
             }
             for file in files(path, self.recursive)? {
-                let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+                let text =
+                    std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
                 documents.extend(parse(&file.display().to_string(), &text)?);
             }
         }
         if documents.is_empty() {
-            bail!("no objects in {}", self.filename.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+            bail!(
+                "no objects in {}",
+                self.filename.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
+            );
         }
         Ok(documents)
     }
@@ -75,8 +80,7 @@ impl Sources {
 
 /// The documents of a text. A `List` is taken apart.
 pub fn parse(origin: &str, text: &str) -> Result<Vec<Document>> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| anyhow::anyhow!("{origin}: {error}"))?;
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| anyhow::anyhow!("{origin}: {error}"))?;
     let values: Vec<Value> = values.into_iter().filter(|value| !value.is_null()).collect();
     let several = values.len() > 1;
     let mut documents = Vec::new();
@@ -87,7 +91,8 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<Document>> {
         }
         match value["items"].as_array() {
             Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
-                documents.extend(items.iter().map(|object| Document { origin: origin.clone(), object: object.clone() }));
+                documents
+                    .extend(items.iter().map(|object| Document { origin: origin.clone(), object: object.clone() }));
             }
             _ => documents.push(Document { origin, object: value }),
         }

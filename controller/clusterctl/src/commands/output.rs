@@ -1,8 +1,9 @@
 //! `-o`: the forms in which objects are printed.
 
 use super::catalog::Resource;
+use super::columns::{self, Column};
+use super::jsonpath::Template;
 use anyhow::{Context, Result, bail};
-use jsonpath_rust::JsonPath;
 use serde_json::{Value, json};
 
 /// A form of output.
@@ -20,7 +21,9 @@ pub enum Output {
     /// `kind.group/name`.
     Name,
     /// A kubectl JSONPath template.
-    JsonPath(String),
+    JsonPath(Template),
+    /// Columns of the user's choice.
+    Columns(Vec<Column>),
 }
 
 impl std::str::FromStr for Output {
@@ -32,21 +35,35 @@ impl std::str::FromStr for Output {
             "yaml" => Self::Yaml,
             "json" => Self::Json,
             "name" => Self::Name,
-            _ => match text.strip_prefix("jsonpath=") {
-                Some(template) => Self::JsonPath(template.to_owned()),
-                None => return Err("allowed are json, yaml, name, wide, jsonpath=TEMPLATE".to_owned()),
+            _ => match text.split_once('=') {
+                Some(("jsonpath", template)) => {
+                    Self::JsonPath(Template::parse(template).map_err(|error| error.to_string())?)
+                }
+                Some(("custom-columns", columns)) => Self::Columns(columns::parse(columns)?),
+                _ => {
+                    return Err("allowed are json, yaml, name, wide, jsonpath=TEMPLATE, custom-columns=HEADING:PATH,…"
+                        .to_owned());
+                }
             },
         })
     }
 }
 
-/// Prints objects in a form other than a table. One object that was named prints alone, everything else as a List.
-pub fn print(output: &Output, objects: &[(Resource, Value)], alone: bool) -> Result<()> {
-    if *output == Output::Name {
-        for (resource, object) in objects {
-            println!("{}", resource.object_name(object["metadata"]["name"].as_str().unwrap_or_default()));
+/// Prints objects in a form other than a table of the server's. One object that was named prints alone, everything else
+/// as a List.
+pub fn print(output: &Output, objects: &[(Resource, Value)], alone: bool, headings: bool) -> Result<()> {
+    match output {
+        Output::Name => {
+            for (resource, object) in objects {
+                println!("{}", resource.object_name(object["metadata"]["name"].as_str().unwrap_or_default()));
+            }
+            return Ok(());
         }
-        return Ok(());
+        Output::Columns(columns) => {
+            print!("{}", columns::table(columns, objects.iter().map(|(_, object)| object))?.render(headings));
+            return Ok(());
+        }
+        _ => {}
     }
     let document = match objects {
         [(_, object)] if alone => object.clone(),
@@ -54,44 +71,25 @@ pub fn print(output: &Output, objects: &[(Resource, Value)], alone: bool) -> Res
             "items": objects.iter().map(|(_, object)| object).collect::<Vec<_>>()}),
     };
     match output {
-        Output::Yaml => print!("{}", serde_saphyr::to_string(&document).context("failed to render YAML")?),
+        Output::Yaml => print!("{}", yaml(&document)?),
         Output::Json => println!("{}", serde_json::to_string_pretty(&document).context("failed to render JSON")?),
-        Output::JsonPath(template) => println!("{}", template_text(template, &document)?),
-        Output::Table { .. } | Output::Name => bail!("a table is not printed here"),
+        Output::JsonPath(template) => println!("{}", template.render(&document)?),
+        Output::Table { .. } | Output::Name | Output::Columns(_) => bail!("a table is not printed here"),
     }
     Ok(())
 }
 
-/// The text of a template: words as they stand, `{.path}` replaced by the values found there.
-pub fn template_text(template: &str, object: &Value) -> Result<String> {
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some(open) = rest.find('{') {
-        text.push_str(&rest[..open]);
-        let Some(close) = rest[open..].find('}') else { bail!("jsonpath: {template:?} lacks a closing brace") };
-        let expression = rest[open + 1..open + close].trim();
-        match expression {
-            r#""\n""# => text.push('\n'),
-            r#""\t""# => text.push('\t'),
-            _ => text.push_str(&values(expression, object)?.join(" ")),
-        }
-        rest = &rest[open + close + 1..];
-    }
-    text.push_str(rest);
-    Ok(text)
+/// A document as YAML.
+pub fn yaml(document: &Value) -> Result<String> {
+    serde_saphyr::to_string(document).context("failed to render YAML")
 }
 
-/// The values at a kubectl JSONPath, each as kubectl prints it.
-fn values(expression: &str, object: &Value) -> Result<Vec<String>> {
-    let path = format!("${}", expression.trim_start_matches('$'));
-    let found = object.query(&path).with_context(|| format!("jsonpath: {expression:?} is no path"))?;
-    Ok(found
-        .into_iter()
-        .map(|value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-        .collect())
+/// The object without what only the machinery reads: managed fields.
+pub fn shown(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
 }
 
 #[cfg(test)]
@@ -99,18 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_mix_words_and_paths() {
-        let object = json!({"metadata": {"name": "a"}, "status": {"conditions": [
-            {"type": "Ready", "status": "True"}, {"type": "Other", "status": "False"}]}, "items": [{"n": 1}, {"n": 2}]});
-        for (template, wanted) in [
-            ("{.metadata.name}", "a"),
-            ("x={.metadata.name}{\"\\n\"}y", "x=a\ny"),
-            ("{.status.conditions[?(@.type==\"Ready\")].status}", "True"),
-            ("{.items[*].n}", "1 2"),
-            ("{.missing}", ""),
-        ] {
-            assert_eq!(template_text(template, &object).unwrap(), wanted, "{template}");
+    fn every_form_is_read_and_others_are_named() {
+        assert_eq!("wide".parse(), Ok(Output::Table { wide: true }));
+        assert!(matches!("jsonpath={.a}".parse(), Ok(Output::JsonPath(_))));
+        assert!(matches!("custom-columns=A:.a".parse(), Ok(Output::Columns(_))));
+        for bad in ["xml", "jsonpath={.a", "custom-columns=A"] {
+            assert!(bad.parse::<Output>().is_err(), "{bad}");
         }
-        assert!(template_text("{.a", &object).is_err());
+        assert!("xml".parse::<Output>().unwrap_err().contains("custom-columns"));
     }
 }

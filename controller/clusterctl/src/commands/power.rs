@@ -1,7 +1,8 @@
 //! `stop`, `start` and `status`: the power of clusters and loose machines, and the state of everything at a glance.
 
 use super::get::{self, GetArgs, said};
-use anyhow::{Result, bail};
+use crate::print::Ending;
+use anyhow::Result;
 use crds::cluster::PowerState;
 use crds::node::NodePhase;
 use crds::virtual_machine::{RunStrategy, VmPhase};
@@ -43,7 +44,10 @@ async fn set(client: &Client, namespace: &str, args: &PowerArgs, power: PowerSta
     for name in &names {
         let patch = Patch::Merge(serde_json::json!({"spec": {"powerState": power}}));
         clusters.patch(name, &PatchParams::default(), &patch).await.map_err(said)?;
-        println!("cluster.photoncloud.dev/{name} {}", if power == PowerState::Running { "starting" } else { "stopping" });
+        println!(
+            "cluster.photoncloud.dev/{name} {}",
+            if power == PowerState::Running { "starting" } else { "stopping" }
+        );
     }
     let mut loose = Vec::new();
     if args.clusters.is_empty() {
@@ -53,7 +57,10 @@ async fn set(client: &Client, namespace: &str, args: &PowerArgs, power: PowerSta
             let name = machine.name_any();
             let patch = Patch::Merge(serde_json::json!({"spec": {"runStrategy": strategy}}));
             machines.patch(&name, &PatchParams::default(), &patch).await.map_err(said)?;
-            println!("virtualmachine.photoncloud.dev/{name} {}", if power == PowerState::Running { "starting" } else { "stopping" });
+            println!(
+                "virtualmachine.photoncloud.dev/{name} {}",
+                if power == PowerState::Running { "starting" } else { "stopping" }
+            );
             loose.push(name);
         }
     }
@@ -66,24 +73,35 @@ async fn set(client: &Client, namespace: &str, args: &PowerArgs, power: PowerSta
     let done = done(client, namespace, &names, &loose, power);
     match tokio::time::timeout(Duration::from_secs(args.timeout), done).await {
         Ok(result) => result,
-        Err(_) => bail!("not done after {} s; it goes on: clusterctl get nodes,vm", args.timeout),
+        Err(_) => {
+            let message = format!("not done after {} s; it goes on: clusterctl get nodes,vm", args.timeout);
+            Err(Ending::TimeUp(message).into())
+        }
     }
 }
 
-async fn done(client: &Client, namespace: &str, clusters: &[String], loose: &[String], power: PowerState) -> Result<()> {
+async fn done(
+    client: &Client,
+    namespace: &str,
+    clusters: &[String],
+    loose: &[String],
+    power: PowerState,
+) -> Result<()> {
     let nodes: Api<Node> = Api::namespaced(client.clone(), namespace);
     for node in nodes.list(&ListParams::default()).await.map_err(said)?.items {
         if clusters.contains(&node.spec.cluster) {
             let wanted = if power == PowerState::Running { NodePhase::Ready } else { NodePhase::Stopped };
-            let reached = move |node: Option<&Node>| node.and_then(|n| n.status.as_ref()).is_some_and(|s| s.phase == wanted);
+            let reached =
+                move |node: Option<&Node>| node.and_then(|n| n.status.as_ref()).is_some_and(|s| s.phase == wanted);
             await_condition(nodes.clone(), &node.name_any(), reached).await?;
         }
     }
     let machines: Api<VirtualMachine> = Api::namespaced(client.clone(), namespace);
     for name in loose {
         let wanted = if power == PowerState::Running { VmPhase::Running } else { VmPhase::Stopped };
-        let reached =
-            move |machine: Option<&VirtualMachine>| machine.and_then(|m| m.status.as_ref()).is_some_and(|s| s.phase == wanted);
+        let reached = move |machine: Option<&VirtualMachine>| {
+            machine.and_then(|m| m.status.as_ref()).is_some_and(|s| s.phase == wanted)
+        };
         await_condition(machines.clone(), name, reached).await?;
     }
     Ok(())
@@ -91,14 +109,6 @@ async fn done(client: &Client, namespace: &str, clusters: &[String], loose: &[St
 
 /// Prints the state of hosts, clusters, nodes, loose machines and test runs.
 pub async fn status(client: &Client, namespace: &str) -> Result<()> {
-    let args = GetArgs {
-        targets: vec!["host,cluster,node,vm,testrun".to_owned()],
-        all_namespaces: false,
-        selector: None,
-        field_selector: None,
-        output: None,
-        watch: false,
-        no_headers: false,
-    };
-    get::run(client, namespace, &args).await
+    let args = GetArgs { targets: vec!["host,cluster,node,vm,testrun".to_owned()], ..GetArgs::default() };
+    get::run(client, namespace, &args).await.map(|_| ())
 }

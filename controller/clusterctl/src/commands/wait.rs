@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::delete::{self, Doomed};
 use super::get::{self, Target};
-use super::output;
+use super::jsonpath::Template;
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use kube::api::{ApiResource, DynamicObject};
@@ -60,7 +60,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// What must be true of an object.
 enum Wanted {
     Condition { name: String, status: String },
-    Path { template: String, value: Option<String> },
+    Path { template: Template, value: Option<String> },
     Created,
 }
 
@@ -79,9 +79,10 @@ impl Wanted {
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let (template, value) = match rest.rfind("}=") {
                 Some(at) => (&rest[..=at], Some(rest[at + 2..].to_owned())),
-                None => (rest, None),
+                None if rest.starts_with('{') => (rest, None),
+                None => rest.split_once('=').map_or((rest, None), |(path, value)| (path, Some(value.to_owned()))),
             };
-            return Ok(Some(Self::Path { template: template.to_owned(), value }));
+            return Ok(Some(Self::Path { template: Template::parse(template)?, value }));
         }
         bail!("--for: {text:?} is none of condition=NAME, jsonpath={{PATH}}=VALUE, delete, create")
     }
@@ -95,12 +96,12 @@ impl Wanted {
                     let observed = condition["observedGeneration"].as_i64();
                     observed.is_none() || observed >= object["metadata"]["generation"].as_i64()
                 };
-                conditions
-                    .filter(|c| current(c))
-                    .any(|c| c["type"].as_str().is_some_and(|t| t.eq_ignore_ascii_case(name)) && c["status"] == status.as_str())
+                let is =
+                    |value: &Value, wanted: &str| value.as_str().is_some_and(|word| word.eq_ignore_ascii_case(wanted));
+                conditions.filter(|c| current(c)).any(|c| is(&c["type"], name) && is(&c["status"], status))
             }
             Self::Path { template, value } => {
-                let text = output::template_text(template, object)?;
+                let text = template.render(object)?;
                 value.as_ref().map_or(!text.is_empty(), |value| *value == text)
             }
         })
@@ -128,7 +129,11 @@ pub async fn run(client: &Client, namespace: &str, args: &WaitArgs) -> Result<Ex
                 return Ok(ExitCode::from(TIMED_OUT));
             };
             if !met? {
-                eprintln!("error: {} has ended and can no longer meet {}", target.resource.object_name(name), args.wanted);
+                eprintln!(
+                    "error: {} has ended and can no longer meet {}",
+                    target.resource.object_name(name),
+                    args.wanted
+                );
                 return Ok(ExitCode::FAILURE);
             }
             println!("{} condition met", target.resource.object_name(name));
@@ -138,7 +143,7 @@ pub async fn run(client: &Client, namespace: &str, args: &WaitArgs) -> Result<Ex
 }
 
 fn doomed(namespace: &str, target: Target) -> Vec<Doomed> {
-    let Target { resource, names } = target;
+    let Target { resource, names, .. } = target;
     names.into_iter().map(|name| Doomed { resource: resource.clone(), namespace: namespace.to_owned(), name }).collect()
 }
 
@@ -202,6 +207,8 @@ mod tests {
         assert!(ready.met(&object(2)).unwrap());
         let path = Wanted::parse("jsonpath={.status.phase}=Up").unwrap().unwrap();
         assert!(path.met(&object(1)).unwrap());
+        let bare = Wanted::parse("jsonpath=.status.phase=Down").unwrap().unwrap();
+        assert!(!bare.met(&object(1)).unwrap());
         assert!(Wanted::parse("delete").unwrap().is_none());
         assert!(Wanted::parse("nonsense").is_err());
     }

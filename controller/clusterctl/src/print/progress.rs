@@ -44,7 +44,11 @@ pub async fn follow(client: &Client, namespace: &str, name: &str) -> Result<Test
     bail!("the server ended the watch; the run goes on: clusterctl get testrun {name}")
 }
 
-fn watch<K>(client: &Client, namespace: &str, wrap: fn(Box<K>) -> Change) -> BoxStream<'static, Result<Change, watcher::Error>>
+fn watch<K>(
+    client: &Client,
+    namespace: &str,
+    wrap: fn(Box<K>) -> Change,
+) -> BoxStream<'static, Result<Change, watcher::Error>>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -75,7 +79,10 @@ fn image_line(image: &Image) -> Line {
         crds::image::ImagePhase::Failed => message,
         crds::image::ImagePhase::Ready | crds::image::ImagePhase::Pending => String::new(),
     };
-    Line { text: format!("{:?} {detail}", status.phase).trim().to_owned(), done: status.phase == crds::image::ImagePhase::Ready }
+    Line {
+        text: format!("{:?} {detail}", status.phase).trim().to_owned(),
+        done: status.phase == crds::image::ImagePhase::Ready,
+    }
 }
 
 fn node_line(node: &Node) -> Line {
@@ -86,7 +93,10 @@ fn node_line(node: &Node) -> Line {
         (crds::node::NodePhase::Ready, None) => status.ip.unwrap_or_default(),
         _ => ready.map(|c| c.message.clone()).unwrap_or_default(),
     };
-    Line { text: format!("{:?} {detail}", status.phase).trim().to_owned(), done: status.phase == crds::node::NodePhase::Ready }
+    Line {
+        text: format!("{:?} {detail}", status.phase).trim().to_owned(),
+        done: status.phase == crds::node::NodePhase::Ready,
+    }
 }
 
 fn show_steps(board: &mut Board, run: &TestRun) {
@@ -97,7 +107,8 @@ fn show_steps(board: &mut Board, run: &TestRun) {
     for step in status.steps.iter().filter(|step| step.phase != StepPhase::Pending) {
         let took = step.duration_seconds.map(|seconds| format!(" {seconds:.1} s")).unwrap_or_default();
         let attempts = if step.attempts > 1 { format!(" attempt {}", step.attempts) } else { String::new() };
-        let message = if matches!(step.phase, StepPhase::Passed | StepPhase::Skipped) { "" } else { step.message.as_str() };
+        let message =
+            if matches!(step.phase, StepPhase::Passed | StepPhase::Skipped) { "" } else { step.message.as_str() };
         let text = format!("{:?}{took}{attempts} {message}", step.phase).trim().to_owned();
         board.show(&format!("step/{}", step.name), Line { text, done: !matches!(step.phase, StepPhase::Running) });
     }

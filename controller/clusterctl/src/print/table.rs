@@ -1,5 +1,7 @@
 //! Columns as kubectl prints them: three spaces apart, as wide as their widest cell.
 
+use super::colour;
+
 /// Rows under headings; empty cells print as `<none>` only where the server says so.
 pub struct Table {
     headings: Vec<String>,
@@ -17,8 +19,12 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// The text, with or without the line of headings.
+    /// The text, with or without the line of headings; words of state in colour where the terminal takes it.
     pub fn render(&self, with_headings: bool) -> String {
+        self.text(with_headings, colour::wanted())
+    }
+
+    fn text(&self, with_headings: bool, coloured: bool) -> String {
         let count = self.headings.len();
         let all = || std::iter::once(&self.headings).filter(|_| with_headings).chain(&self.rows);
         let widths: Vec<usize> = (0..count)
@@ -27,8 +33,10 @@ impl Table {
         let mut text = String::new();
         for row in all() {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(cell);
+            for ((cell, width), heading) in row.iter().zip(&widths).zip(&self.headings) {
+                let painted =
+                    Some(cell).filter(|_| coloured && colour::is_state(heading)).and_then(|cell| colour::state(cell));
+                line.push_str(painted.as_ref().unwrap_or(cell));
                 line.extend(std::iter::repeat_n(' ', width + 3 - cell.chars().count()));
             }
             text.push_str(line.trim_end());
@@ -49,5 +57,6 @@ mod tests {
         table.push(vec!["b".to_owned(), String::new()]);
         assert_eq!(table.render(true), "NAME          READY\na-long-name   True\nb\n");
         assert_eq!(table.render(false), "a-long-name   True\nb\n");
+        assert_eq!(table.text(false, true), "a-long-name   \x1b[32mTrue\x1b[0m\nb\n");
     }
 }

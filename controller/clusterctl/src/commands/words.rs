@@ -1,0 +1,76 @@
+//! What all commands have in common: they parse, and they explain themselves.
+
+use crate::cli::Cli;
+use clap::{CommandFactory, Parser};
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_and_flag_says_what_it_does_and_every_command_shows_an_example() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = command.get_name();
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(after.contains("Example") && after.contains("clusterctl "), "{name} has no example");
+        assert!(command.get_about().is_some(), "{name} does not say what it does");
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            assert!(argument.get_help().is_some(), "{name}: {} does not say what it does", argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn what_hands_know_from_kubectl_parses() {
+    for line in [
+        "get pods,vm -A -l a=b --field-selector spec.host=h -o wide",
+        "get nodes -o jsonpath={.items[*].metadata.name} --no-headers",
+        "get vm -o custom-columns=NAME:.metadata.name --sort-by=.metadata.name",
+        "get -R -f manifests -o name",
+        "get vm web -w",
+        "apply -f - --dry-run=server",
+        "create -f a.yaml -f b.yaml",
+        "delete vm web --ignore-not-found",
+        "describe node/node01",
+        "events --for node/node01 -w",
+        "explain vm.spec --recursive",
+        "api-resources --namespaced=false -o name",
+        "patch vm web --type merge -p {}",
+        "label vm web a=b c- --overwrite",
+        "annotate vm --all a=b",
+        "wait testrun/fresh-smoke --for=condition=Complete --timeout=20m",
+        "exec node04 -- uname -a",
+        "logs node01 -f --tail=20",
+        "ssh node04 -- uname -a",
+        "ssh root@node04",
+        "port-forward web 8080:80 :22",
+        "port-forward --stdio web 22",
+        "-n tenant get vm",
+        "get vm -n tenant",
+        "completion bash",
+        "kubeconfig",
+        "version --client",
+    ] {
+        let words = std::iter::once("clusterctl").chain(line.split(' '));
+        if let Err(error) = Cli::try_parse_from(words) {
+            panic!("{line}: {error}");
+        }
+    }
+    for line in ["get", "get vm -o xml", "label vm", "port-forward web", "exec node04", "patch vm web"] {
+        let words = std::iter::once("clusterctl").chain(line.split(' '));
+        assert!(Cli::try_parse_from(words).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn completion_knows_every_command() {
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::Bash, &mut Cli::command(), "clusterctl", &mut script);
+    let script = String::from_utf8(script).expect("text");
+    for command in Cli::command().get_subcommands() {
+        assert!(script.contains(&format!("clusterctl,{}", command.get_name())), "{}", command.get_name());
+    }
+}
