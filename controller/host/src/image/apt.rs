@@ -34,7 +34,11 @@ pub(super) struct Apt {
 impl Apt {
     /// Sets up the state for a suite; `cache` is the builder's directory.
     pub(super) fn open(cache: &Path, suite: &str) -> Result<Apt> {
-        let apt = Apt { suite: suite.to_owned(), dir: cache.join("apt").join(suite), debs: cache.join("debs") };
+        let apt = Apt {
+            suite: suite.to_owned(),
+            dir: cache.join("apt").join(suite),
+            debs: cache.join("apt").join(suite).join("debs"),
+        };
         for dir in [
             apt.dir.join("lists/partial"),
             apt.dir.join("nothing/partial"),
@@ -90,6 +94,7 @@ impl Apt {
             .args(["update", "-q", "-o", "APT::Update::Error-Mode=any"])
             .end()?;
         if ended.status.success() {
+            self.drop_old_files()?;
             return write(&self.stamp(), "");
         }
         let output = last_lines(&ended.stderr);
@@ -102,6 +107,12 @@ impl Apt {
             mirrors: fs::read_to_string(self.sources()).unwrap_or_default().trim().replace('\n', ", "),
             output,
         })
+    }
+
+    /// Removes the package files that no list mentions any more.
+    fn drop_old_files(&self) -> Result<()> {
+        let _lock = Lock::take(&self.dir.join("debs.lock"))?;
+        self.apt_get("remove old package files")?.args(["autoclean", "-qq"]).run().map(|_| ())
     }
 
     /// The package files that installing `packages` over `status` takes, sorted.
@@ -117,7 +128,7 @@ impl Apt {
 
     /// Downloads what [`Apt::resolve`] answered into the cache, checked against the signed lists.
     pub(super) fn fetch(&self, status: Option<&Path>, packages: &[String]) -> Result<()> {
-        let _lock = Lock::take(&self.debs.join("lock"))?;
+        let _lock = Lock::take(&self.dir.join("debs.lock"))?;
         let ended = self.install(status, packages)?.arg("--download-only").end()?;
         match ended.status.success() {
             true => Ok(()),
@@ -146,10 +157,18 @@ impl Apt {
 
     /// Downloads the kernel's package file and answers its path.
     pub(super) fn fetch_kernel(&self, name: &str, deb: &Deb) -> Result<PathBuf> {
-        let _lock = Lock::take(&self.debs.join("lock"))?;
+        let _lock = Lock::take(&self.dir.join("debs.lock"))?;
         let path = self.debs.join(&deb.file);
         if !path.exists() {
-            self.apt_get("download the kernel")?.args(["download", "-qq", name]).current_dir(&self.debs).run()?;
+            // Aside first: killed half-way, this command leaves a torn file under the right name.
+            let aside = self.dir.join("aside");
+            fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
+            let torn = aside.join(&deb.file);
+            if torn.exists() {
+                fs::remove_file(&torn).map_err(Error::io("remove", &torn))?;
+            }
+            self.apt_get("download the kernel")?.args(["download", "-qq", name]).current_dir(&aside).run()?;
+            fs::rename(&torn, &path).map_err(Error::io("keep", &path))?;
         }
         Ok(path)
     }
@@ -226,7 +245,7 @@ Debug::NoLocking "true";
 }
 
 /// How the machine's apt reaches its mirrors: proxies, retries, tolerance of old lists.
-pub(super) fn transport_options() -> Result<Vec<String>> {
+fn transport_options() -> Result<Vec<String>> {
     let dump = Contained::new("read apt's configuration", "apt-config")?.arg("dump").run()?;
     let wanted = ["Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::ForceIPv"];
     Ok(String::from_utf8_lossy(&dump)

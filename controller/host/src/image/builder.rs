@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::apt::Apt;
 use super::cache::Cache;
 use super::contain::Contained;
 use super::disk::make_disk;
 use super::error::{Error, Result};
-use super::guest::{fingerprint, make_lean};
-use super::hash::{digest_of, key_of};
+use super::guest::make_lean;
+use super::hash::digest_of;
 use super::import::ImportPlan;
 use super::lock::Lock;
+use super::plan::{Plan, Planner, System, SystemPlan};
 use super::progress::{Progress, Report};
-use super::recipe::{DEFAULT_DISK_BYTES, DiskFormat, FileEntry, Recipe, Source, Unit};
-use super::rootfs::{RootfsPlan, installed};
+use super::recipe::{DiskFormat, Recipe};
+use super::rootfs::installed;
+use super::sources::render_sources;
 use super::tree::Tree;
 use super::units::apply_unit;
 
@@ -91,22 +92,6 @@ struct Description {
     system: Option<System>,
 }
 
-/// What a layer takes over from its base.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct System {
-    suite: String,
-    rootfs: String,
-    files: Vec<FileEntry>,
-    units: Vec<Unit>,
-    disk_bytes: u64,
-}
-
-/// A recipe with everything looked up that its key depends on.
-enum Plan {
-    System { key: String, apt: Apt, rootfs: RootfsPlan, system: System },
-    Import(ImportPlan),
-}
-
 /// Builds and keeps images. Cheap to clone; several processes may share one cache directory.
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -148,7 +133,7 @@ impl Builder {
                 return Ok(found);
             }
             let built = match &plan {
-                Plan::System { key, apt, rootfs, system } => builder.build_system(key, apt, rootfs, system, &report),
+                Plan::System(system) => builder.build_system(system, &report),
                 Plan::Import(import) => builder.build_import(import, &report),
             }?;
             report.step(100, "done");
@@ -197,51 +182,16 @@ impl Builder {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Plan> {
-        recipe.validate()?;
-        match &recipe.source {
-            Source::Debian { suite, packages, kernel_package } => {
-                let apt = self.apt(suite)?;
-                let rootfs = RootfsPlan::debian(&apt, suite, packages, kernel_package)?;
-                let system = System {
-                    suite: suite.clone(),
-                    rootfs: rootfs.key.clone(),
-                    files: recipe.files.clone(),
-                    units: recipe.units.clone(),
-                    disk_bytes: recipe.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES),
-                };
-                Ok(Plan::system(apt, rootfs, system))
-            }
-            Source::Layer { base, packages } => self.plan_layer(recipe, base, packages),
-            Source::File { path, sha256, format, kernel, initrd } => {
-                let plan = ImportPlan::new(path, sha256, *format, kernel.as_deref(), initrd.as_deref())?;
-                Ok(Plan::Import(plan))
-            }
-        }
+        let packages_dir = self.options.packages_dir.as_ref().unwrap_or(&self.options.cache_dir);
+        let planner = Planner { cache: &self.cache, packages_dir, lists_max_age: self.options.lists_max_age };
+        planner.plan(recipe, |key| Ok(self.describe(key)?.map(|found| found.system)))
     }
 
-    fn plan_layer(&self, recipe: &Recipe, base: &str, packages: &[String]) -> Result<Plan> {
-        let missing = || Error::BaseMissing { key: base.to_owned() };
-        let below = self.describe(base)?.ok_or_else(missing)?;
-        let mut system = below.system.ok_or_else(|| Error::BaseOpaque { key: base.to_owned() })?;
-        let apt = self.apt(&system.suite)?;
-        let rootfs = RootfsPlan::layer(&self.cache, &apt, &system.rootfs, &system.suite, packages)?;
-        system.rootfs = rootfs.key.clone();
-        system.files.extend(recipe.files.iter().cloned());
-        system.units.extend(recipe.units.iter().cloned());
-        system.disk_bytes = recipe.disk_bytes.unwrap_or(system.disk_bytes);
-        Ok(Plan::system(apt, rootfs, system))
-    }
-
-    fn apt(&self, suite: &str) -> Result<Apt> {
-        let dir = self.options.packages_dir.as_ref().unwrap_or(&self.options.cache_dir);
-        let apt = Apt::open(dir, suite)?;
-        apt.refresh(self.options.lists_max_age)?;
-        Ok(apt)
-    }
-
-    fn build_system(&self, key: &str, apt: &Apt, plan: &RootfsPlan, system: &System, report: &Report) -> Result<Built> {
-        let rootfs = plan.ensure(&self.cache, apt, report)?;
-        let below = self.cache.rootfs(&plan.key);
+    fn build_system(&self, plan: &SystemPlan, report: &Report) -> Result<Built> {
+        let SystemPlan { key, apt, rootfs, system } = plan;
+        // Held until the image is there: a root that no image names is removed when nobody uses it.
+        let (found, _lock) = rootfs.ensure(&self.cache, apt, report)?;
+        let below = self.cache.rootfs(&rootfs.key);
         self.cache.require_space(SPACE_BYTES)?;
         let partial = self.cache.fresh_partial(key)?;
         report.step(80, "unpacking the root");
@@ -249,6 +199,9 @@ impl Builder {
         unpack(&below.join("root.tar"), &root)?;
         let tree = Tree::open(&root)?;
         make_lean(&tree, &system.files, &system.units)?;
+        // The builder's own mirror is nobody's business, and would make the bytes depend on it.
+        tree.remove("/etc/apt/sources.list.d/0000sources.list")?;
+        tree.write("/etc/apt/sources.list", 0o644, render_sources(&system.suite, &[]).as_bytes())?;
         for file in &system.files {
             tree.write(&file.path, file.mode, &file.content)?;
         }
@@ -264,7 +217,7 @@ impl Builder {
         let status = below.join("status");
         let status = fs::read_to_string(&status).map_err(Error::io("read", &status))?;
         let description = Description {
-            kernel_version: rootfs.kernel_version,
+            kernel_version: found.kernel_version,
             packages: installed(&status),
             system: Some(system.clone()),
             ..describe_disk(&partial, report)?
@@ -314,19 +267,6 @@ impl Builder {
                 path: disk,
                 reason: format!("it has {length} bytes instead of {}: delete the image", description.disk_bytes),
             }),
-        }
-    }
-}
-
-impl Plan {
-    fn system(apt: Apt, rootfs: RootfsPlan, system: System) -> Plan {
-        Plan::System { key: key_of("image", &(fingerprint(), &system)), apt, rootfs, system }
-    }
-
-    fn key(&self) -> &str {
-        match self {
-            Plan::System { key, .. } => key,
-            Plan::Import(import) => &import.key,
         }
     }
 }

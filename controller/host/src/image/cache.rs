@@ -4,7 +4,7 @@
 //!  CACHE/images/KEY/   image.json disk.raw kernel initrd      an image: there or not, never half
 //!        rootfs/KEY/   rootfs.json root.tar status kernel …   what images of equal packages share
 //!        partial/KEY/  a build under way; whoever holds locks/KEY owns it, and what nobody owns is rubbish
-//!        apt/ debs/    package lists and files
+//!        apt/SUITE/    package lists and files
 //! ```
 //! A build writes below `partial` and renames at the end, so a crash leaves nothing but a directory that the next start
 //! removes.

@@ -1,37 +1,53 @@
 //! Locks that hold between threads and between processes alike, and that a crash gives back.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::{Error, Result};
 
-/// An exclusive lock on a file; given back when dropped or when the process dies.
+/// A lock on a file, exclusive unless shared; given back when dropped or when the process dies.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
     /// Waits for the lock. Blocks the thread.
     pub(super) fn take(path: &Path) -> Result<Lock> {
+        Self::wait(path, FlockOperation::LockExclusive)
+    }
+
+    /// Waits until nobody has the lock alone, and shares it. Blocks the thread.
+    pub(super) fn take_shared(path: &Path) -> Result<Lock> {
+        Self::wait(path, FlockOperation::LockShared)
+    }
+
+    fn wait(path: &Path, operation: FlockOperation) -> Result<Lock> {
         let file = open(path)?;
         loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
+            match flock(&file, operation) {
+                Ok(()) => return Ok(Lock { file, path: path.to_owned() }),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::io("lock", path)(errno.into())),
             }
         }
     }
 
+    /// Lets others share what was locked, but not lock it alone.
+    pub(super) fn share(self) -> Result<Lock> {
+        flock(&self.file, FlockOperation::LockShared).map_err(|errno| Error::io("lock", &self.path)(errno.into()))?;
+        Ok(self)
+    }
+
     /// Takes the lock if nobody has it.
     pub(super) fn try_take(path: &Path) -> Result<Option<Lock>> {
         let file = open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file, path: path.to_owned() })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(Error::io("lock", path)(errno.into())),
         }
@@ -56,7 +72,10 @@ mod tests {
         let path = dir.path().join("a/lock");
         let held = Lock::take(&path).unwrap();
         assert!(Lock::try_take(&path).unwrap().is_none());
-        drop(held);
+        let shared = held.share().unwrap();
+        let other = Lock::take_shared(&path).unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop((shared, other));
         assert!(Lock::try_take(&path).unwrap().is_some());
     }
 }

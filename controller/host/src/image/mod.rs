@@ -16,6 +16,7 @@
 mod apt;
 mod builder;
 mod cache;
+mod cmdline;
 mod contain;
 mod cpio;
 mod disk;
@@ -26,6 +27,7 @@ mod import;
 mod initrd;
 mod lock;
 mod modules;
+mod plan;
 mod progress;
 mod qcow2;
 mod recipe;
@@ -35,6 +37,7 @@ mod tree;
 mod units;
 
 pub use builder::{Builder, Built, Options};
+pub use cmdline::kernel_command_line;
 pub use error::{Error, Result};
 pub use guest::LEAN_PACKAGES;
 pub use progress::Progress;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::apt::{Apt, Deb, transport_options};
+use super::apt::{Apt, Deb};
 use super::cache::Cache;
 use super::contain::Contained;
 use super::error::{Error, Result};
@@ -83,12 +83,27 @@ impl RootfsPlan {
         Ok(RootfsPlan { key, suite: suite.to_owned(), base, packages, kernel: None })
     }
 
-    /// Makes it unless it is there. Others that want the same one wait.
-    pub(super) fn ensure(&self, cache: &Cache, apt: &Apt, report: &Report) -> Result<Rootfs> {
-        let _lock = Lock::take(&cache.lock(&self.key))?;
-        if let Some(found) = cache.load(&cache.rootfs(&self.key).join("rootfs.json"))? {
-            return Ok(found);
+    /// Makes it unless it is there; others that want the same one wait. The lock keeps it from being removed.
+    pub(super) fn ensure(&self, cache: &Cache, apt: &Apt, report: &Report) -> Result<(Rootfs, Lock)> {
+        let (path, description) = (cache.lock(&self.key), cache.rootfs(&self.key).join("rootfs.json"));
+        loop {
+            // Shared, so that the images on one root are made side by side.
+            let shared = Lock::take_shared(&path)?;
+            if let Some(found) = cache.load(&description)? {
+                return Ok((found, shared));
+            }
+            drop(shared);
+            if let Some(lock) = Lock::try_take(&path)? {
+                let found = match cache.load(&description)? {
+                    Some(found) => found,
+                    None => self.make(cache, apt, report)?,
+                };
+                return Ok((found, lock.share()?));
+            }
         }
+    }
+
+    fn make(&self, cache: &Cache, apt: &Apt, report: &Report) -> Result<Rootfs> {
         cache.require_space(SPACE_BYTES)?;
         let partial = cache.fresh_partial(&self.key)?;
         report.step(4, "downloading packages");
@@ -143,7 +158,6 @@ impl RootfsPlan {
             command = command.arg(format!("--include={}", self.packages.join(",")));
         }
         command = command.args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")));
-        command = command.args(transport_options()?.iter().map(|line| format!("--aptopt={line}")));
         if variant == "essential" {
             // Makes the links of a merged /usr first, or their package's scripts would bring all of Perl.
             command = command.arg(format!("--hook-dir={MERGED_USR_HOOKS}"));
