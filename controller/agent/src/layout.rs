@@ -112,6 +112,12 @@ impl Layout {
         self.root.join("user-ids.json")
     }
 
+    /// Whether this host carries no machine and no network, so that it needs no namespace either.
+    pub fn is_idle(&self) -> bool {
+        let empty = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        empty(self.vms()) && empty(self.networks())
+    }
+
     /// Directory of one machine.
     pub fn vm(&self, uid: &str) -> PathBuf {
         self.vms().join(uid)

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::Error;
 use super::hands::Hands;
 use super::plan::Wanted;
-use crate::engine::{Cache, Queue};
+use crate::engine::Queue;
 use crate::error::sentence;
 use crate::layout::{Layout, Owner, owned};
 use crate::names::Names;
@@ -124,13 +124,8 @@ impl<H: Hands> Cells<H> {
         }
     }
 
-    /// Removes the cell of a network whose object is gone, once no other port of it is left.
-    pub async fn remove_abandoned(&self, namespace: &str, network: &str, ports: &Cache<Port>) -> Result<(), Error> {
-        let others =
-            ports.pick(namespace, |port| port.spec.network == network && port.metadata.deletion_timestamp.is_none());
-        if !others.is_empty() {
-            return Ok(());
-        }
+    /// Removes the cell of a network whose object is gone, found by the name it had.
+    pub async fn remove_abandoned(&self, namespace: &str, network: &str) -> Result<(), Error> {
         let ours = |owner: &Owner| owner.namespace == namespace && owner.name == network;
         for owner in owned(&self.layout.networks())?.into_iter().filter(ours) {
             self.remove(&owner.uid).await?;
@@ -162,7 +157,7 @@ impl<H: Hands> Cells<H> {
         if keep_underlay || !needed.is_empty() {
             kept.push(self.names.underlay());
         }
-        failures.extend(self.hands.sweep_namespaces(&self.names, &kept).await.err());
+        failures.extend(self.hands.sweep_namespaces(&kept).await.err());
         failures
     }
 

@@ -40,13 +40,15 @@ pub trait Hands: Send + Sync + 'static {
     /// Removes all of a network, as much as can be removed.
     fn remove(&self, uid: &str, netns: &str) -> impl Future<Output = Result<(), Error>> + Send;
     /// Removes namespaces that carry our mark and no network's name that `needed` knows.
-    fn sweep_namespaces(&self, names: &Names, kept: &[String]) -> impl Future<Output = Result<(), Error>> + Send;
+    fn sweep_namespaces(&self, kept: &[String]) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// This host's hands.
 pub struct HostHands {
     /// Directories.
     pub layout: Layout,
+    /// Names.
+    pub names: Names,
     /// Namespaces.
     pub namespaces: Namespaces,
     /// Taps in use.
@@ -183,14 +185,19 @@ impl Hands for HostHands {
             layout::remove(&self.layout.network(uid))?;
             failures.extend(self.user_ids.give_back(uid).err().map(|error| sentence(&error)));
         }
+        if self.layout.is_idle() {
+            let underlay = self.names.underlay();
+            self.doors.close(&underlay);
+            failures.extend(self.namespaces.delete(&underlay).await.err().map(|error| sentence(&error)));
+        }
         match failures.is_empty() {
             true => Ok(()),
             false => Err(Error::Removal { network: uid.to_owned(), failures }),
         }
     }
 
-    async fn sweep_namespaces(&self, names: &Names, kept: &[String]) -> Result<(), Error> {
-        let prefix = names.namespace_prefix();
+    async fn sweep_namespaces(&self, kept: &[String]) -> Result<(), Error> {
+        let prefix = self.names.namespace_prefix();
         let all = self.namespaces.list(&prefix).map_err(|source| netns_failed("list network namespaces", source))?;
         for name in all.iter().filter(|name| !kept.contains(name)) {
             tracing::info!(name, "removing a network namespace of ours that nothing needs");

@@ -55,7 +55,11 @@ impl<H: Hands> Reconciler for Ports<H> {
         }
         let pending = status::pending(&port, &self.network_of(&port));
         if let Some(pending) = pending {
-            self.objects.publish(&*port, status::not_ready(&port, pending.reason, pending.message)).await?;
+            // That an address is about to be allocated is not worth a write of its own.
+            if pending.reason != status::ADDRESS_PENDING || port.status.is_some() {
+                let status = status::not_ready(&port, pending.reason, pending.message);
+                self.objects.publish(&*port, status).await?;
+            }
             return Ok(Action::await_change());
         }
         let Some(port) = self.objects.claim(&*port).await? else { return Ok(Action::await_change()) };
@@ -116,10 +120,17 @@ impl<H: Hands> Ports<H> {
             return Ok(Action::await_change());
         }
         let namespace = port.namespace().unwrap_or_default();
-        match self.network_of(port) {
+        let network = self.network_of(port);
+        let last = self
+            .ports
+            .pick(&namespace, |other| other.spec.network == port.spec.network && self.is_wanted(other))
+            .is_empty();
+        match network {
+            Some(network) if last => self.cells.remove(&network.uid().unwrap_or_default()).await?,
             Some(_) => drop(self.pass(&namespace, &port.spec.network).await?),
             // The network object is gone before its ports: its cell goes with the last of them.
-            None => self.cells.remove_abandoned(&namespace, &port.spec.network, &self.ports).await?,
+            None if last => self.cells.remove_abandoned(&namespace, &port.spec.network).await?,
+            None => {}
         }
         self.objects.release(port).await?;
         Ok(Action::await_change())
@@ -144,3 +155,6 @@ impl<H: Hands> Ports<H> {
 fn join(names: &BTreeSet<String>) -> String {
     names.iter().cloned().collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,9 @@ use crate::names;
 /// Reason of a port whose deletion waits for the machine that uses it.
 pub const IN_USE: &str = "InUse";
 
+/// Reason of a port that has no address yet.
+pub const ADDRESS_PENDING: &str = "AddressPending";
+
 /// What a port waits for before anything can be done for it.
 pub struct Pending {
     /// PascalCase cause.
@@ -29,7 +32,7 @@ pub fn pending(port: &Port, network: &Option<Arc<TenantNetwork>>) -> Option<Pend
         return Some(Pending { reason: "NetworkNotFound", message });
     }
     let missing = port.spec.ip.is_none() || port.spec.mac.is_none();
-    missing.then(|| Pending { reason: "AddressPending", message: "The port has no address yet.".to_owned() })
+    missing.then(|| Pending { reason: ADDRESS_PENDING, message: "The port has no address yet.".to_owned() })
 }
 
 /// The port works.

@@ -35,6 +35,8 @@ use crate::user_ids::UserIds;
 
 /// QEMU's monitor answers in a tenth of a second on an idle machine; six may start on a busy one.
 const READY: Duration = Duration::from_secs(30);
+/// How long a stop waits for the monitor that it asks through.
+const MONITOR: Duration = Duration::from_secs(5);
 /// Serial log kept, and as much again of what came before.
 pub const SERIAL_LOG_LIMIT: u64 = 8 << 20;
 
@@ -117,7 +119,7 @@ impl Hands for HostHands {
             Step::Prepare => self.prepare(job),
             Step::MakeRoot(_) => self.make_root(job).await,
             Step::Start => self.start(job).await,
-            Step::Remove => self.remove(job),
+            Step::Remove => self.remove(job).await,
         }
     }
 
@@ -313,7 +315,11 @@ impl HostHands {
         let follower = self.machines.follower(&job.owner.uid);
         let (queue, owner) = (self.queue.clone(), job.owner.clone());
         self.machines.stop(&job.owner.uid, async move {
-            let monitor = follower.as_ref().and_then(|follower| follower.monitor());
+            // Just after an adoption it is not connected yet, and without it the guest would not be asked.
+            let monitor = match &follower {
+                Some(follower) => follower.monitor_within(MONITOR).await,
+                None => None,
+            };
             let agent = follower.as_ref().map(|follower| &follower.agent);
             match host::qemu::stop::stop(&run_dir, monitor.as_ref(), agent, grace).await {
                 Ok(ended) => tracing::info!(vm = owner.name, ?ended, "stopped"),
@@ -335,12 +341,15 @@ impl HostHands {
         self.remember(job, |state| state.note_end(by_guest, Timestamp::now()))
     }
 
-    fn remove(&self, job: &Job) -> Result<(), Error> {
+    async fn remove(&self, job: &Job) -> Result<(), Error> {
         for nic in &State::load(&self.dir(job))?.nics {
             self.taps.unplug(&nic.port_uid);
         }
         self.machines.forget(&job.owner.uid);
         layout::remove(&self.dir(job))?;
+        if self.layout.is_idle() {
+            self.namespaces.delete(&self.names.underlay()).await?;
+        }
         Ok(self.user_ids.give_back(&job.owner.uid)?)
     }
 }

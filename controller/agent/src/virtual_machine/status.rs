@@ -49,12 +49,15 @@ fn verdict(phase: VmPhase, ready: bool, reason: &'static str, message: impl Into
 /// The status that says so.
 pub fn compute(facts: &Facts<'_>) -> VirtualMachineStatus {
     let before = facts.vm.status.clone().unwrap_or_default();
+    if stands(facts, &before) {
+        return VirtualMachineStatus { observed_generation: facts.vm.metadata.generation, ..before };
+    }
     let judged = judge(facts);
     let running = facts.found.process.filter(|_| judged.phase != VmPhase::Pending);
     let state = &facts.found.state;
     let boot_id = running.and(facts.vitals.boot_id.clone()).or_else(|| {
         // After a restart of ours the guest's word is not in yet; the same process still runs the same boot.
-        running.filter(|id| before.pid == Some(id.pid) && !facts.vitals.heard).and(before.boot_id.clone())
+        running.filter(|id| before.pid == Some(id.pid) && !facts.vitals.silent).and(before.boot_id.clone())
     });
     let was_ready = find(&before.conditions, READY).is_some_and(|c| c.status == "True");
     let ready_at = match judged.ready {
@@ -75,6 +78,16 @@ pub fn compute(facts: &Facts<'_>) -> VirtualMachineStatus {
         restarts: state.restarts,
         conditions: conditions(facts, before, &judged),
     }
+}
+
+/// Whether an earlier judgement over the same process stands: its guest has not been heard yet, because it boots or
+/// because we have only just come back. It also spares a write for every step of a boot.
+fn stands(facts: &Facts<'_>, before: &VirtualMachineStatus) -> bool {
+    let same = facts.found.process.is_some_and(|id| before.pid == Some(id.pid));
+    same && before.phase == VmPhase::Running
+        && before.started_at == facts.found.state.started_at
+        && facts.found.state.stopping_since.is_none()
+        && !facts.vitals.settled(facts.vm.spec.readiness.is_some())
 }
 
 fn conditions(facts: &Facts<'_>, before: VirtualMachineStatus, judged: &Verdict) -> Vec<Condition> {
@@ -192,7 +205,7 @@ mod tests {
     #[test]
     fn a_machine_without_probe_is_ready_when_its_agent_answers_and_saying_it_again_changes_nothing() {
         let mut vm = vm();
-        let vitals = Vitals { heard: true, guest_agent: true, boot_id: Some("b".into()), ..Vitals::default() };
+        let vitals = Vitals { guest_agent: true, boot_id: Some("b".into()), ..Vitals::default() };
         let first = status(&vm, &running(), &vitals);
         assert_eq!((first.phase, reason(&first)), (VmPhase::Running, "GuestAgentConnected"));
         assert!(first.ready_at.is_some() && first.observed_generation == Some(2));
@@ -205,7 +218,7 @@ mod tests {
         let mut vm = vm();
         vm.spec.readiness =
             Some(Readiness { exec: vec!["true".into()], period_seconds: 1, timeout_seconds: 1, failure_threshold: 1 });
-        let mut vitals = Vitals { heard: true, guest_agent: true, ..Vitals::default() };
+        let mut vitals = Vitals { guest_agent: true, ..Vitals::default() };
         assert_eq!(reason(&status(&vm, &running(), &vitals)), "ReadinessUnknown");
         vitals.probe.ready = Some(false);
         vitals.probe.message = Some("exit code 1".into());
@@ -217,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_of_ours_keeps_the_boot_id_until_the_guest_is_heard() {
+    fn a_restart_of_ours_keeps_the_judgement_until_the_guest_is_heard() {
         let mut vm = vm();
         vm.status = Some(VirtualMachineStatus { pid: Some(7), boot_id: Some("b".into()), ..Default::default() });
         assert_eq!(status(&vm, &running(), &Vitals::default()).boot_id.as_deref(), Some("b"));

@@ -42,8 +42,8 @@ const WORDS: usize = 300;
 /// What is known of a running machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// The guest was asked at least once since we follow it.
-    pub heard: bool,
+    /// The guest is known not to answer; while it is merely not heard yet, what was known before stands.
+    pub silent: bool,
     /// The processors are stopped.
     pub paused: bool,
     /// QEMU's word for why.
@@ -56,6 +56,19 @@ pub struct Vitals {
     pub probe: Probe,
     /// The guest switched itself off.
     pub guest_off: bool,
+}
+
+impl Vitals {
+    /// Whether enough is known to judge; before that, an earlier judgement over the same process stands.
+    pub fn settled(&self, probed: bool) -> bool {
+        self.silent || self.paused || (self.guest_agent && (!probed || self.probe.ready.is_some()))
+    }
+
+    fn fall_silent(&mut self) {
+        self.silent = true;
+        self.guest_agent = false;
+        self.probe = Probe::default();
+    }
 }
 
 /// What the readiness command says.
@@ -104,6 +117,7 @@ struct Shared {
     monitor: Mutex<Option<Monitor>>,
     agent_opened: Notify,
     farewell: Notify,
+    connected: Notify,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -128,6 +142,7 @@ impl Follower {
             monitor: Mutex::new(monitor),
             agent_opened: Notify::new(),
             farewell: Notify::new(),
+            connected: Notify::new(),
             wake: Box::new(wake),
         });
         let (readiness, wanted) = watch::channel(readiness);
@@ -144,6 +159,20 @@ impl Follower {
     pub fn monitor(&self) -> Option<Monitor> {
         let monitor = self.shared.monitor.lock().unwrap_or_else(|broken| broken.into_inner());
         monitor.clone().filter(|monitor| !monitor.is_closed())
+    }
+
+    /// QEMU's monitor, after waiting a while for it to be connected.
+    pub async fn monitor_within(&self, deadline: Duration) -> Option<Monitor> {
+        let connected = async {
+            loop {
+                let connected = self.shared.connected.notified();
+                if let Some(monitor) = self.monitor() {
+                    return monitor;
+                }
+                connected.await;
+            }
+        };
+        tokio::time::timeout(deadline, connected).await.ok()
     }
 
     /// How readiness is judged from now on.
@@ -206,6 +235,7 @@ async fn follow_monitor(run_dir: &std::path::Path, shared: &Shared) {
         match opened {
             Ok(monitor) => {
                 *shared.monitor.lock().unwrap_or_else(|broken| broken.into_inner()) = Some(monitor.clone());
+                shared.connected.notify_waiters();
                 follow_events(&monitor, shared).await;
             }
             Err(error) => tracing::warn!(error = sentence(&error), "failed to reach QEMU's monitor; trying again"),
@@ -249,10 +279,7 @@ fn note(event: &Event, shared: &Shared) {
             shared.change(|vitals| vitals.guest_off = true);
         }
         Event::GuestAgent { open: true } => shared.agent_opened.notify_one(),
-        Event::GuestAgent { open: false } | Event::Reset { .. } => shared.change(|vitals| {
-            vitals.guest_agent = false;
-            vitals.probe = Probe::default();
-        }),
+        Event::GuestAgent { open: false } | Event::Reset { .. } => shared.change(Vitals::fall_silent),
         _ => {}
     }
 }
@@ -278,7 +305,7 @@ async fn follow_agent(shared: &Shared, agent: &GuestAgent) {
                         if vitals.boot_id.as_ref().is_some_and(|known| *known != boot_id) {
                             vitals.probe = Probe::default();
                         }
-                        vitals.heard = true;
+                        vitals.silent = false;
                         vitals.guest_agent = true;
                         vitals.boot_id = Some(boot_id);
                     });
@@ -287,7 +314,7 @@ async fn follow_agent(shared: &Shared, agent: &GuestAgent) {
                     misses += 1;
                     tracing::trace!(%error, misses, "the guest agent did not answer");
                     if misses >= MISSES {
-                        shared.change(|vitals| vitals.guest_agent = false);
+                        shared.change(Vitals::fall_silent);
                     }
                 }
             }

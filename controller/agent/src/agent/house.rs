@@ -1,0 +1,236 @@
+//! Wiring: which watch feeds which cache, who judges, and what runs at once.
+
+use std::sync::Arc;
+
+use host::netns::Namespaces;
+use host::qemu::accelerator::Verdict;
+use kube::runtime::reflector::store::Writer;
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::rooms::{AllEnds, Ends, Room, Rooms, rooms};
+use super::{AgentOptions, Error, clock};
+use crate::door::{Door, Lookup};
+use crate::engine::{self, Kind, Queue, Reconciler, Requests, watch};
+use crate::fault::Faults;
+use crate::image::Images;
+use crate::image::library::Library;
+use crate::layout::Layout;
+use crate::names::Names;
+use crate::network::cells::Cells;
+use crate::network::{Ports, hands as network};
+use crate::objects::Objects;
+use crate::registration::{self, Registration};
+use crate::sweep::Sweeper;
+use crate::taps::Taps;
+use crate::user_ids::UserIds;
+use crate::virtual_machine::VirtualMachines;
+use crate::virtual_machine::apply;
+use crate::virtual_machine::machines::Machines;
+use crate::virtual_machine::resolve::References;
+use crate::volume::Volumes;
+
+/// Reconciles of one kind that may run at once. Image builds bound themselves more tightly.
+const MANY: u16 = 64;
+const MACHINES: u16 = 16;
+const FEW: u16 = 8;
+
+/// Everything, before it runs.
+pub(super) struct House {
+    layout: Layout,
+    objects: Arc<Objects>,
+    machines: Arc<Machines>,
+    library: Arc<Library>,
+    cells: Arc<Cells<network::HostHands>>,
+    hands: apply::HostHands,
+    rooms: Rooms,
+    ends: AllEnds,
+}
+
+impl House {
+    pub(super) async fn build(options: &AgentOptions, layout: Layout, accelerator: Verdict) -> Result<House, Error> {
+        let names = Names::new(&options.instance, &options.host_name);
+        let user_ids = Arc::new(UserIds::load(&layout.user_ids(), names.first_id())?);
+        let cache_dir = options.image_cache.clone().unwrap_or_else(|| layout.images());
+        let builder = host::image::Builder::open(host::image::Options::new(cache_dir)).await?;
+        let (taps, machines) = (Arc::new(Taps::default()), Arc::new(Machines::default()));
+        let (rooms, ends) = rooms();
+        let network_hands = network::HostHands {
+            layout: layout.clone(),
+            names: names.clone(),
+            namespaces: Namespaces::default(),
+            taps: taps.clone(),
+            user_ids: user_ids.clone(),
+            doors: network::Doors::default(),
+        };
+        let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());
+        let hands = apply::HostHands {
+            layout: layout.clone(),
+            names,
+            namespaces: Namespaces::default(),
+            taps,
+            user_ids,
+            machines: machines.clone(),
+            accelerator,
+            queue: rooms.vms.queue.clone(),
+            ports: rooms.ports.queue.clone(),
+        };
+        let objects = Arc::new(Objects::new(options.client.clone(), &options.host_name));
+        let library = Arc::new(Library::new(builder));
+        Ok(House { layout, objects, machines, library, cells: Arc::new(cells), hands, rooms, ends })
+    }
+
+    /// Runs until `shutdown`.
+    pub(super) async fn run(
+        self,
+        options: &AgentOptions,
+        door: Door,
+        registration: Registration,
+        shutdown: CancellationToken,
+    ) {
+        let mut tasks = Tasks { all: JoinSet::new(), client: options.client.clone(), shutdown: shutdown.clone() };
+        let selector = format!("spec.host={}", options.host_name);
+        let lookup = Lookup {
+            vms: self.rooms.vms.cache.clone(),
+            ports: self.rooms.ports.cache.clone(),
+            machines: self.machines.clone(),
+            layout: self.layout.clone(),
+        };
+        tasks.all.spawn(door.serve(lookup, shutdown.clone()));
+        tasks.all.spawn(registration::keep(options.client.clone(), registration, shutdown.clone()));
+        let rooms = self.rooms.clone();
+        let judges = self.watch_all(&mut tasks, &selector);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            // Before that, everything would seem to be missing.
+            () = rooms.all_heard() => judges.run_all(&mut tasks),
+        }
+        while let Some(ended) = tasks.all.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a part of the agent panicked; this is a bug, please report it");
+                shutdown.cancel();
+            }
+        }
+    }
+
+    fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
+        let House { layout, objects, machines, library, cells, hands, rooms, ends } = self;
+        let mine = Some(selector.to_owned());
+        let r = rooms.clone();
+        let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
+        let r = rooms.clone();
+        let ports = tasks.watch_room(&rooms.ports, ends.ports, mine.clone(), move |port| r.port(port));
+        let r = rooms.clone();
+        let volumes = tasks.watch_room(&rooms.volumes, ends.volumes, mine.clone(), move |volume| r.volume(volume));
+        let r = rooms.clone();
+        let images = tasks.watch_room(&rooms.images, ends.images, mine.clone(), move |image| r.image(image));
+        let faults = tasks.watch_room(&rooms.faults, ends.faults, mine, |_| {});
+        let r = rooms.clone();
+        tasks.watch(ends.networks, None, None, move |network| r.network(network));
+        let requests = AllRequests { vms, ports, volumes, images, faults };
+        Judges { layout, objects, machines, library, cells, hands, rooms, requests }
+    }
+}
+
+/// What runs.
+struct Tasks {
+    all: JoinSet<()>,
+    client: Client,
+    shutdown: CancellationToken,
+}
+
+impl Tasks {
+    fn watch_room<K: Kind + DeserializeOwned>(
+        &mut self,
+        room: &Room<K>,
+        ends: Ends<K>,
+        fields: Option<String>,
+        concerned: impl Fn(&K) + Send + 'static,
+    ) -> Requests<K> {
+        self.watch(ends.writer, Some(room.queue.clone()), fields, concerned);
+        ends.requests
+    }
+
+    fn watch<K: Kind + DeserializeOwned>(
+        &mut self,
+        writer: Writer<K>,
+        queue: Option<Queue<K>>,
+        fields: Option<String>,
+        concerned: impl Fn(&K) + Send + 'static,
+    ) {
+        let api = Api::all(self.client.clone());
+        self.all.spawn(watch(api, fields, writer, queue, concerned, self.shutdown.clone()));
+    }
+
+    fn judge<R: Reconciler>(&mut self, judge: R, room: &Room<R::Kind>, requests: Requests<R::Kind>, at_once: u16) {
+        let (cache, queue, shutdown) = (room.cache.clone(), room.queue.clone(), self.shutdown.clone());
+        self.all.spawn(engine::run(judge, cache, queue, requests, at_once, shutdown));
+    }
+}
+
+struct AllRequests {
+    vms: Requests<crds::VirtualMachine>,
+    ports: Requests<crds::Port>,
+    volumes: Requests<crds::Volume>,
+    images: Requests<crds::Image>,
+    faults: Requests<crds::Fault>,
+}
+
+/// The house with its watches running.
+struct Judges {
+    layout: Layout,
+    objects: Arc<Objects>,
+    machines: Arc<Machines>,
+    library: Arc<Library>,
+    cells: Arc<Cells<network::HostHands>>,
+    hands: apply::HostHands,
+    rooms: Rooms,
+    requests: AllRequests,
+}
+
+impl Judges {
+    fn run_all(self, tasks: &mut Tasks) {
+        let Judges { layout, objects, machines, library, cells, hands, rooms, requests } = self;
+        let ports = Ports {
+            objects: objects.clone(),
+            ports: rooms.ports.cache.clone(),
+            networks: rooms.networks.clone(),
+            machines: rooms.vms.cache.clone(),
+            cells: cells.clone(),
+        };
+        tasks.judge(ports, &rooms.ports, requests.ports, MANY);
+        let volumes = Volumes { objects: objects.clone(), machines: rooms.vms.cache.clone(), layout: layout.clone() };
+        tasks.judge(volumes, &rooms.volumes, requests.volumes, FEW);
+        let images = Images::new(objects.clone(), rooms.images.cache.clone(), library.clone());
+        tasks.judge(images, &rooms.images, requests.images, MANY);
+        let references = References {
+            images: rooms.images.cache.clone(),
+            ports: rooms.ports.cache.clone(),
+            volumes: rooms.volumes.cache.clone(),
+            networks: rooms.networks.clone(),
+            library,
+            layout: layout.clone(),
+        };
+        let vms = VirtualMachines { objects: objects.clone(), references, hands };
+        tasks.judge(vms, &rooms.vms, requests.vms, MACHINES);
+        let faults =
+            Faults { objects, vms: rooms.vms.cache.clone(), machines: machines.clone(), layout: layout.clone() };
+        tasks.judge(faults, &rooms.faults, requests.faults, MACHINES);
+        let sweeper = Sweeper {
+            vms: rooms.vms.cache.clone(),
+            volumes: rooms.volumes.cache.clone(),
+            ports: rooms.ports.cache.clone(),
+            networks: rooms.networks.clone(),
+            cells,
+            machines,
+            layout: layout.clone(),
+            client: tasks.client.clone(),
+        };
+        tasks.all.spawn(clock::rotate_logs(rooms.vms.cache.clone(), layout, tasks.shutdown.clone()));
+        tasks.all.spawn(clock::resync(sweeper, rooms, tasks.shutdown.clone()));
+    }
+}

@@ -1,0 +1,87 @@
+//! The agent as a whole: what it is told, and how it begins.
+//!
+//! [`rooms`] holds one cache and one queue a kind and knows who has to look when another changes; [`house`] wires watches,
+//! judges and door; [`clock`] does what no event asks for.
+
+mod clock;
+mod house;
+mod rooms;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use host::qemu::accelerator;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::door::{self, Door};
+use crate::layout::{FileError, Layout};
+use crate::registration::{Registration, observe_capabilities};
+use crate::user_ids;
+use house::House;
+
+/// Who this agent is and where it works.
+pub struct AgentOptions {
+    /// The host's name; also a name in `identity`'s certificate.
+    pub host_name: String,
+    /// The instance's id: what separates its names on this machine from another instance's.
+    pub instance: String,
+    /// The API.
+    pub client: Client,
+    /// Directory of machines, volumes and networks.
+    pub data_dir: PathBuf,
+    /// Directory of built images, which outlives the rest; below `data_dir` when none.
+    pub image_cache: Option<PathBuf>,
+    /// Where the door shall listen.
+    pub listen: SocketAddr,
+    /// The agent's certificate and key.
+    pub identity: pki::Identity,
+    /// Who signed the API server's certificate.
+    pub ca_pem: String,
+}
+
+/// The agent could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not root.
+    #[error("the agent needs root to make networks and machines: run it as root, or start without an agent")]
+    NotRoot,
+    /// The data directory.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// User ids.
+    #[error(transparent)]
+    UserIds(#[from] user_ids::Error),
+    /// The image cache.
+    #[error("failed to open the image cache")]
+    Images(#[from] host::image::Error),
+    /// The door.
+    #[error(transparent)]
+    Door(#[from] door::Error),
+}
+
+/// One host's agent.
+pub struct Agent;
+
+impl Agent {
+    /// Runs until `shutdown`. Machines and networks go on without us.
+    pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(), Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::NotRoot);
+        }
+        let door = Door::open(options.listen, &options.identity, &options.ca_pem).await?;
+        let layout =
+            Layout::new(&options.data_dir).map_err(|source| FileError::new("resolve", &options.data_dir, source))?;
+        layout.create()?;
+        let verdict = accelerator::detect(&layout.accelerator(), None).await;
+        tracing::info!(accelerator = %verdict.accelerator, reason = verdict.reason, "accelerator chosen");
+        let house = House::build(&options, layout, verdict.clone()).await?;
+        let registration = Registration {
+            host: options.host_name.clone(),
+            endpoint: door.address.to_string(),
+            capabilities: observe_capabilities(&verdict).await,
+        };
+        house.run(&options, door, registration, shutdown).await;
+        Ok(())
+    }
+}

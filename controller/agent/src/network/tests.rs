@@ -1,0 +1,145 @@
+//! Passes over a network against a fake host: whichever verb fails, the next pass converges; drift is told, our own work is not.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use host::link::Change;
+use tokio::task::JoinHandle;
+
+use super::cells::{Cells, Done};
+use super::error::Error;
+use super::hands::Hands;
+use super::plan::{Wanted, samples, wanted};
+use crate::engine::queue;
+use crate::layout::Layout;
+
+/// Remembers what is there; `failing` names the calls that fail, counted from 0.
+#[derive(Default)]
+struct FakeHands(Mutex<FakeHost>);
+
+#[derive(Default)]
+struct FakeHost {
+    there: BTreeSet<String>,
+    failing: BTreeSet<usize>,
+    calls: usize,
+}
+
+impl FakeHands {
+    fn ensure(&self, things: Vec<String>) -> Result<Vec<Change>, Error> {
+        let mut host = self.0.lock().unwrap();
+        let call = host.calls;
+        host.calls += 1;
+        if host.failing.contains(&call) {
+            // The first of them was made before it failed.
+            host.there.extend(things.into_iter().take(1));
+            return Err(Error::NetworkGone { network: format!("call {call}") });
+        }
+        Ok(things
+            .into_iter()
+            .filter(|thing| host.there.insert(thing.clone()))
+            .map(|thing| Change::new("Made", thing))
+            .collect())
+    }
+}
+
+impl Hands for Arc<FakeHands> {
+    async fn ensure_namespaces(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(vec![wanted.underlay.clone(), wanted.netns.clone()])
+    }
+
+    async fn ensure_bridge(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(vec![wanted.bridge.clone()])
+    }
+
+    async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(wanted.ports.iter().map(|port| port.tap.clone()).collect())
+    }
+
+    async fn ensure_dhcp(&self, _: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(vec!["dnsmasq".into()])
+    }
+
+    async fn watch(&self, _: &Wanted, _: Box<dyn Fn() + Send + Sync>) -> Result<JoinHandle<()>, Error> {
+        Ok(tokio::spawn(std::future::pending()))
+    }
+
+    async fn remove(&self, _: &str, _: &str) -> Result<(), Error> {
+        self.0.lock().unwrap().there.clear();
+        Ok(())
+    }
+
+    async fn sweep_namespaces(&self, _: &[String]) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+struct Lab {
+    hands: Arc<FakeHands>,
+    cells: Cells<Arc<FakeHands>>,
+    uid: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        layout.create().unwrap();
+        let hands = Arc::new(FakeHands::default());
+        let cells = Cells::new(hands.clone(), samples::names(), layout, queue().0);
+        Lab { hands, cells, uid: samples::network().metadata.uid.unwrap(), _dir: dir }
+    }
+
+    async fn pass(&self, ports: &[u8]) -> Result<Done, Error> {
+        let ticket = self.cells.ticket();
+        self.pass_with(ticket, ports).await
+    }
+
+    async fn pass_with(&self, ticket: u64, ports: &[u8]) -> Result<Done, Error> {
+        let ports: Vec<_> = ports.iter().map(|number| samples::port(*number)).collect();
+        self.cells.converge(&self.uid, ticket, || wanted(&samples::names(), &samples::network(), &ports)).await
+    }
+
+    fn there(&self) -> BTreeSet<String> {
+        self.hands.0.lock().unwrap().there.clone()
+    }
+}
+
+#[tokio::test]
+async fn whichever_verb_fails_the_next_pass_converges_and_the_last_port_takes_all_along() {
+    for call in 0..5 {
+        let lab = Lab::new();
+        lab.hands.0.lock().unwrap().failing.insert(call);
+        let _ = lab.pass(&[2, 3]).await;
+        let done = lab.pass(&[2, 3]).await.unwrap();
+        assert_eq!(lab.there().len(), 6, "call {call}");
+        assert_eq!(done.drift, [], "what we finish ourselves is no drift");
+        lab.pass(&[]).await.unwrap();
+        assert!(lab.there().is_empty(), "call {call}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_removed_is_told_and_a_change_of_ours_is_not() {
+    let lab = Lab::new();
+    lab.pass(&[2]).await.unwrap();
+    assert_eq!(lab.pass(&[2]).await.unwrap().drift, []);
+    assert_eq!(lab.pass(&[2, 3]).await.unwrap().drift, [], "a port more is no drift");
+    lab.hands.0.lock().unwrap().there.remove("dnsmasq");
+    let drift = lab.pass(&[2, 3]).await.unwrap().drift;
+    assert_eq!(drift, [Change::new("Made", "dnsmasq")]);
+}
+
+#[tokio::test]
+async fn askers_whose_moment_a_pass_has_seen_need_none_of_their_own() {
+    let lab = Lab::new();
+    let early: Vec<u64> = (0..100).map(|_| lab.cells.ticket()).collect();
+    lab.pass(&[2]).await.unwrap();
+    let calls = lab.hands.0.lock().unwrap().calls;
+    for ticket in early {
+        lab.pass_with(ticket, &[2]).await.unwrap();
+    }
+    assert_eq!(lab.hands.0.lock().unwrap().calls, calls);
+    lab.pass(&[2]).await.unwrap();
+    assert!(lab.hands.0.lock().unwrap().calls > calls, "a later asker is looked for");
+}

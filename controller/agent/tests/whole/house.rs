@@ -1,0 +1,242 @@
+//! An agent with an API, and hands to meddle with what it made.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use agent::names::Names;
+use agent::{Agent, AgentOptions};
+use pki::{Authority, Subject, Usage};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake_api::FakeApi;
+
+const HOST: &str = "host0";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Key of an object in the tests' namespace.
+pub fn key(name: &str) -> String {
+    format!("t/{name}")
+}
+
+pub struct House {
+    pub api: FakeApi,
+    dir: tempfile::TempDir,
+    authority: Authority,
+    instance: String,
+    running: Option<(CancellationToken, JoinHandle<Result<(), agent::Error>>)>,
+}
+
+impl House {
+    pub async fn new() -> House {
+        assert!(rustix::process::geteuid().is_root(), "these tests make namespaces and machines: run them as root");
+        pki::install_crypto_provider();
+        // Shown with a failed test only: nextest keeps the output of the others to itself.
+        let _ = tracing_subscriber::fmt().with_env_filter("info,agent=debug").with_test_writer().try_init();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let authority = Authority::load_or_create(&dir.path().join("pki"), "test").unwrap();
+        let instance = uuid::Uuid::new_v4().to_string();
+        House { api: FakeApi::new(), dir, authority, instance, running: None }
+    }
+
+    pub async fn start(&mut self) {
+        let names = vec![HOST.to_owned()];
+        let subject = Subject::new("system:agent:host0", ["system:agents"]);
+        let options = AgentOptions {
+            host_name: HOST.into(),
+            instance: self.instance.clone(),
+            client: self.api.client(),
+            data_dir: self.dir.path().join("data"),
+            image_cache: Some(self.dir.path().join("cache")),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            identity: self.authority.issue(&subject, &Usage::Both { names }).unwrap(),
+            ca_pem: self.authority.cert_pem().to_owned(),
+        };
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(Agent::run(options, shutdown.clone()));
+        self.running = Some((shutdown, task));
+        let ready = |host: &Value| host["status"]["endpoint"].is_string();
+        self.api.until("hosts", "/host0", "registered", ready).await;
+    }
+
+    pub async fn stop(&mut self) {
+        if let Some((shutdown, task)) = self.running.take() {
+            shutdown.cancel();
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    /// The endpoint's port changes with every start, so this tells the new agent from the old.
+    pub async fn host_registered_again(&self) {
+        let writes = self.api.writes("hosts");
+        self.until(|| self.api.writes("hosts") >= writes).await;
+    }
+
+    /// Writes so far, once none has come for a second.
+    pub async fn settled_writes(&self) -> BTreeMap<String, usize> {
+        let mut last = self.api.all_writes();
+        loop {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let now = self.api.all_writes();
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
+    }
+
+    pub async fn until(&self, holds: impl Fn() -> bool) {
+        let end = tokio::time::Instant::now() + DEADLINE;
+        while !holds() {
+            assert!(tokio::time::Instant::now() < end, "never came true; left: {:?}", self.leftovers());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn create(&self, kind: &str, plural: &str, name: &str, mut spec: Value) {
+        if plural != "tenantnetworks" {
+            spec["host"] = json!(HOST);
+        }
+        let object =
+            json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        self.request("POST", &format!("/{plural}"), object).await;
+    }
+
+    async fn request(&self, method: &str, path: &str, body: Value) {
+        let uri = format!("/apis/photoncloud.dev/v1alpha1/namespaces/t{path}");
+        let request = http::Request::builder().method(method).uri(uri).body(body.to_string().into_bytes()).unwrap();
+        self.api.client().request::<Value>(request).await.unwrap();
+    }
+
+    pub async fn delete(&self, plural: &str, name: &str) {
+        self.request("DELETE", &format!("/{plural}/{name}"), Value::Null).await;
+    }
+
+    pub async fn apply_network(&self, name: &str, subnet: &str) {
+        self.create("TenantNetwork", "tenantnetworks", name, json!({"subnet": subnet})).await;
+    }
+
+    pub async fn apply_port(&self, name: &str, network: &str, ip: &str, number: u8) {
+        let spec = json!({"network": network, "ip": ip, "mac": format!("52:54:00:00:00:{number:02x}")});
+        self.create("Port", "ports", name, spec).await;
+    }
+
+    pub async fn apply_image(&self, name: &str) {
+        let path = self.dir.path().join("empty.raw");
+        let bytes = vec![0; 1 << 20];
+        std::fs::write(&path, &bytes).unwrap();
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let spec = json!({"file": {"path": path, "digest": format!("sha256:{digest}")}});
+        self.create("Image", "images", name, spec).await;
+    }
+
+    pub async fn apply_volume(&self, name: &str) {
+        self.create("Volume", "volumes", name, json!({"size": "16Mi", "filesystem": "ext4"})).await;
+    }
+
+    pub async fn apply_vm(&self, name: &str, image: &str, ports: &[&str], volumes: &[&str]) {
+        let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
+        let volumes: Vec<Value> = volumes.iter().map(|volume| json!({"volume": volume})).collect();
+        let spec = json!({
+            "image": image, "memory": "32Mi", "interfaces": ports, "volumes": volumes,
+            "terminationGracePeriodSeconds": 0,
+        });
+        self.create("VirtualMachine", "virtualmachines", name, spec).await;
+    }
+
+    pub async fn apply_fault(&self, name: &str, spec: Value) {
+        self.create("Fault", "faults", name, spec).await;
+    }
+
+    pub async fn running(&self, name: &str) -> Value {
+        let running = |vm: &Value| vm["status"]["phase"] == json!("Running");
+        self.api.until("virtualmachines", &key(name), "running", running).await
+    }
+
+    pub fn forget_everything(&self) {
+        self.api.forget_everything();
+    }
+
+    pub fn ip(&self, netns: &str, arguments: &[&str]) -> String {
+        let output = Command::new("ip").args(["-n", netns]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// As [`House::ip`], empty when it fails.
+    pub fn ip_quiet(&self, netns: &str, arguments: &[&str]) -> String {
+        let output = Command::new("ip").args(["-n", netns]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub async fn until_link(&self, netns: &str, name: &str, there: bool) {
+        self.until(|| self.ip_quiet(netns, &["-o", "link", "show", "dev", name]).is_empty() != there).await;
+    }
+
+    pub fn bridge(&self, netns: &str) -> String {
+        let text = self.ip(netns, &["-o", "link", "show", "type", "bridge"]);
+        text.split(": ").nth(1).unwrap().to_owned()
+    }
+
+    pub fn dnsmasq_pids(&self) -> Vec<i32> {
+        self.processes("dnsmasq")
+    }
+
+    pub async fn kill_dnsmasq(&self) {
+        let all = self.dnsmasq_pids();
+        assert_eq!(all.len(), 1, "{all:?}");
+        let id = process::ProcessId::of(all[0]).unwrap();
+        id.signal(rustix::process::Signal::KILL).unwrap();
+        id.exited().await;
+    }
+
+    /// Processes whose command line names our directory, or which work in it.
+    fn processes(&self, program: &str) -> Vec<i32> {
+        let dir = self.dir.path().to_str().unwrap().to_owned();
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            let first = line.split('\0').next().unwrap_or_default();
+            let here = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            first.contains(program) && (line.contains(&dir) || here.starts_with(&dir))
+        })
+        .collect()
+    }
+
+    /// Everything of ours that is still on the machine.
+    pub fn leftovers(&self) -> Vec<String> {
+        let prefix = Names::new(&self.instance, HOST).namespace_prefix();
+        let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut left: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+        for program in ["qemu", "dnsmasq"] {
+            left.extend(self.processes(program).iter().map(|pid| format!("{program} {pid}")));
+        }
+        for dir in ["vms", "volumes", "networks"] {
+            let found = std::fs::read_dir(self.dir.path().join("data").join(dir)).into_iter().flatten().flatten();
+            left.extend(found.map(|entry| entry.path().display().to_string()));
+        }
+        left
+    }
+}
+
+impl Drop for House {
+    /// A failed test must leave nothing either.
+    fn drop(&mut self) {
+        for program in ["qemu", "dnsmasq"] {
+            for id in self.processes(program).into_iter().filter_map(process::ProcessId::of) {
+                let _ = id.signal(rustix::process::Signal::KILL);
+            }
+        }
+        for name in self.leftovers().iter().filter(|name| name.starts_with("photon-")) {
+            let _ = Command::new("ip").args(["netns", "delete", name]).output();
+        }
+    }
+}
