@@ -25,13 +25,17 @@ lint: ## Formatting, warnings, layers, generated files
 	$(CARGO) xtask check-layers
 	$(CARGO) xtask crdgen --check
 
-test: install-test build ## Install what is missing and run every test
+test: install-test ## Install what is missing and run every test
 	$(CARGO) fmt --all --check
-	$(CARGO) xtask check-layers
-	$(CARGO) xtask crdgen --check
-	CLUSTERCTL_BINARY=$(abspath $(BINARY)) $(CARGO) nextest run --release --workspace --locked
+	$(CARGO) build --release --workspace --all-targets --locked
+	target/release/xtask check-layers
+	target/release/xtask crdgen --check
+	$(CARGO) nextest run --release --workspace --locked
+
+bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
+	$(CARGO) run --release --locked --quiet --package bench -- $(BENCH)
 
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test clean
+.PHONY: help install install-test build fresh-smoke lint test bench clean

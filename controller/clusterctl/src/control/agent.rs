@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How the agent runs.
@@ -17,6 +18,9 @@ pub struct AgentArgs {
     /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Directory of built images, to share one between instances. By default `cache/images` in the data directory.
+    #[arg(long, value_name = "DIR", env = "CLUSTERCTL_IMAGE_CACHE")]
+    pub image_cache: Option<PathBuf>,
 }
 
 /// Runs until asked to end. What runs on the host goes on.
@@ -31,7 +35,7 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
         instance: instance.id().to_owned(),
         client: client(instance, &identity, authority.cert_pem()).await?,
         data_dir,
-        image_cache: Some(instance.path("cache/images")),
+        image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         identity,
         ca_pem: authority.cert_pem().to_owned(),

@@ -50,7 +50,9 @@ async fn controller(instance: &Instance) -> Vec<anyhow::Error> {
         let ended = async {
             let record = Record::load(&instance.record(&name)?).context("failed to read a record")?;
             match record.and_then(|record| record.running()) {
-                Some(id) => id.terminate(Duration::from_secs(20)).await.with_context(|| format!("failed to stop {name}")),
+                Some(id) => {
+                    id.terminate(Duration::from_secs(20)).await.with_context(|| format!("failed to stop {name}"))
+                }
                 None => Ok(()),
             }
         };

@@ -49,7 +49,8 @@ async fn server(instance: &Instance) -> Result<Client> {
 
 async fn agents(client: Client, hosts: &[String]) -> Result<()> {
     let mut missing: HashSet<String> = hosts.iter().cloned().collect();
-    let mut seen = watcher(Api::<Host>::all(client), watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut seen =
+        watcher(Api::<Host>::all(client), watcher::Config::default()).default_backoff().applied_objects().boxed();
     while !missing.is_empty() {
         match seen.next().await {
             Some(Ok(host)) => {
@@ -73,7 +74,9 @@ async fn gives_up(instance: &Instance) -> String {
         tick.tick().await;
         let hosts = instance.hosts().into_iter().map(|h| format!("agent-{h}"));
         for name in std::iter::once("server".to_owned()).chain(hosts) {
-            let Some(record) = instance.record(&name).ok().and_then(|path| Record::load(&path).ok().flatten()) else { continue };
+            let Some(record) = instance.record(&name).ok().and_then(|path| Record::load(&path).ok().flatten()) else {
+                continue;
+            };
             let pids = seen.entry(name.clone()).or_default();
             pids.insert(record.id.pid);
             if pids.len() > 4 {

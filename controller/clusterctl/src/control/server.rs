@@ -43,13 +43,19 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
 
     let store = connect(instance, args).await?;
     let api = ApiServer::new(store, apiserver::Options::default()).await.context("failed to start the API")?;
-    let documents = crds::all().iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>().context("failed to render the CRDs")?;
+    let documents = crds::all()
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<Vec<_>, _>>()
+        .context("failed to render the CRDs")?;
     api.ensure_crds(&documents).await.context("failed to install the CRDs")?;
 
     super::relay::connect(&api, &identity, authority.cert_pem())?;
     let tls = pki::server_config(&identity, authority.cert_pem()).context("failed to set up TLS")?;
     let mounted = api.clone();
-    let client_for = move |name: &str| mounted.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default");
+    let client_for = move |name: &str| {
+        mounted.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default")
+    };
     let tests = testrun::Options::new(instance.path("server/artifacts"));
     let engine = tokio::spawn(testrun::run(client_for("testrun"), tests, shutdown.clone().cancelled_owned()));
     let reconcilers = tokio::spawn(reconcilers::run(client_for, shutdown.clone()));
@@ -72,11 +78,15 @@ async fn finish(shutdown: CancellationToken, tasks: [tokio::task::JoinHandle<()>
 async fn connect(instance: &Instance, args: &ServerArgs) -> Result<Store> {
     if !args.etcd_endpoints.is_empty() {
         let tls = match (&args.etcd_ca, &args.etcd_cert, &args.etcd_key) {
-            (Some(ca), Some(cert), Some(key)) => Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() }),
+            (Some(ca), Some(cert), Some(key)) => {
+                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
             (None, None, None) => None,
             _ => bail!("--etcd-ca, --etcd-cert and --etcd-key go together"),
         };
-        return Store::connect(StoreOptions::new(args.etcd_endpoints.clone(), tls)).await.context("failed to reach etcd");
+        return Store::connect(StoreOptions::new(args.etcd_endpoints.clone(), tls))
+            .await
+            .context("failed to reach etcd");
     }
     let etcd = Etcd::start(EtcdOptions {
         binary: args.etcd_binary.clone(),

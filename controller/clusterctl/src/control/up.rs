@@ -6,7 +6,7 @@
 //! ```
 
 use super::server::ServerArgs;
-use crate::instance::Instance;
+use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
 use process::{ProcessId, Record, Spawn};
 use std::path::Path;
@@ -35,18 +35,23 @@ pub struct UpArgs {
 struct Child {
     name: String,
     arguments: Vec<String>,
+    /// User and group it runs as; ours when none.
+    user: Option<(u32, u32)>,
 }
 
 /// Runs in the foreground until asked to end, or starts a copy of itself in the background and returns when it is ready.
 pub async fn run(dir: &Path, args: &UpArgs) -> Result<()> {
     if !args.no_agent && !rustix::process::geteuid().is_root() {
-        bail!("an agent needs root to make namespaces and machines: run as root, or pass --no-agent to serve the API only");
+        bail!(
+            "an agent needs root to make namespaces and machines: run as root, or pass --no-agent to serve the API only"
+        );
     }
     let instance = Instance::create(dir)?;
     if args.detach {
         return detach(&instance, args).await;
     }
     let _lock = instance.lock("up")?;
+    prepare(&instance, &agents(args))?;
     let shutdown = super::signals::shutdown()?;
     let children = children(&instance, args);
     let hosts = agents(args);
@@ -65,7 +70,9 @@ pub async fn run(dir: &Path, args: &UpArgs) -> Result<()> {
         task.await.context("a supervisor died")??;
     }
     if !args.no_agent {
-        eprintln!("stopped; machines that were running still run: `clusterctl up` takes them up, `clusterctl clean` deletes them");
+        eprintln!(
+            "stopped; machines that were running still run: `clusterctl up` takes them up, `clusterctl clean` deletes them"
+        );
     }
     Ok(())
 }
@@ -82,10 +89,12 @@ fn children(instance: &Instance, args: &UpArgs) -> Vec<Child> {
     let dir = instance.dir().display().to_string();
     let mut server = vec!["--data-dir".to_owned(), dir.clone(), "server".to_owned()];
     server.extend(server_arguments(&args.server));
-    let mut all = vec![Child { name: "server".to_owned(), arguments: server }];
+    let mut all =
+        vec![Child { name: "server".to_owned(), arguments: server, user: credentials::server_user(instance) }];
     for host in agents(args) {
-        let arguments = vec!["--data-dir".to_owned(), dir.clone(), "agent".to_owned(), "--host-name".to_owned(), host.clone()];
-        all.push(Child { name: format!("agent-{host}"), arguments });
+        let arguments =
+            vec!["--data-dir".to_owned(), dir.clone(), "agent".to_owned(), "--host-name".to_owned(), host.clone()];
+        all.push(Child { name: format!("agent-{host}"), arguments, user: None });
     }
     all
 }
@@ -105,6 +114,33 @@ fn server_arguments(server: &ServerArgs) -> Vec<String> {
     push("--etcd-key", path(&server.etcd_key));
     push("--etcd-binary", path(&server.etcd_binary));
     words
+}
+
+/// Makes what both the server and the agents read before either of them starts, and gives the server what it writes.
+fn prepare(instance: &Instance, hosts: &[String]) -> Result<()> {
+    let authority = credentials::authority(instance)?;
+    for host in hosts {
+        credentials::agent(instance, &authority, host)?;
+    }
+    if let Some((user, group)) = credentials::server_user(instance) {
+        for name in ["etcd", "server", "pki", "logs"] {
+            let dir = instance.path(name);
+            std::fs::create_dir_all(&dir).with_context(|| format!("failed to make {}", dir.display()))?;
+            own(&dir, user, group).with_context(|| format!("failed to give {} to the server", dir.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a directory and all below it to a user. Links are not followed.
+fn own(path: &Path, user: u32, group: u32) -> std::io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(user), Some(group))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path)? {
+            own(&entry?.path(), user, group)?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts the child, or adopts the one an earlier `up` left, and starts it again whenever it ends.
@@ -127,7 +163,11 @@ async fn keep_alive(instance: Instance, child: Child, shutdown: CancellationToke
             }
         }
         // Long enough alive: this end is news, not the same trouble again.
-        delay = if started.elapsed() > Duration::from_secs(30) { Duration::from_millis(100) } else { (delay * 2).min(Duration::from_secs(5)) };
+        delay = if started.elapsed() > Duration::from_secs(30) {
+            Duration::from_millis(100)
+        } else {
+            (delay * 2).min(Duration::from_secs(5))
+        };
         eprintln!("{} ended; starting it again · {}", child.name, tail(&instance.log(&child.name)?));
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -142,8 +182,11 @@ fn start(instance: &Instance, child: &Child, record: &Path) -> Result<ProcessId>
     spawn.args.clone_from(&child.arguments);
     spawn.env = passed_on();
     spawn.tag = instance.id().to_owned();
+    spawn.uid_gid = child.user;
     let id = spawn.start().with_context(|| format!("failed to start {}", child.name))?;
-    Record::new(id, "clusterctl", instance.id()).save(record).with_context(|| format!("failed to record {}", child.name))?;
+    Record::new(id, "clusterctl", instance.id())
+        .save(record)
+        .with_context(|| format!("failed to record {}", child.name))?;
     Ok(id)
 }
 
@@ -177,7 +220,7 @@ async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
         }
         arguments.extend(["--hosts".to_owned(), args.hosts.to_string()]);
         arguments.extend(server_arguments(&args.server));
-        start(instance, &Child { name: "up".to_owned(), arguments }, &record)?;
+        start(instance, &Child { name: "up".to_owned(), arguments, user: None }, &record)?;
     }
     super::ready::wait(instance, &agents(args), Duration::from_secs(90)).await?;
     println!("ready · kubeconfig {}", instance.kubeconfig().display());

@@ -15,9 +15,19 @@ pub const SERVER: &str = "system:apiserver";
 /// The group of agents.
 pub const AGENTS: &str = "photoncloud:agents";
 
+/// First of the user ids that servers get: below the agents', above what people and distributions use.
+const FIRST_USER: u32 = 0x23ff_0000;
+
+/// User and group of the server's process when root starts it: one of its own for each instance, with no privilege.
+pub fn server_user(instance: &Instance) -> Option<(u32, u32)> {
+    let id = FIRST_USER + u32::from_str_radix(&instance.id()[..4], 16).unwrap_or_default();
+    rustix::process::geteuid().is_root().then_some((id, id))
+}
+
 /// The authority of an instance, made when missing.
 pub fn authority(instance: &Instance) -> Result<Authority> {
-    Authority::load_or_create(&instance.path("pki"), "photoncloud").context("failed to set up the certificate authority")
+    Authority::load_or_create(&instance.path("pki"), "photoncloud")
+        .context("failed to set up the certificate authority")
 }
 
 /// The server's certificate: for clients that come in, and for its own calls to agents.
@@ -64,7 +74,7 @@ pub fn write_kubeconfig(instance: &Instance, authority: &Authority, address: Soc
         }}],
     });
     let text = serde_saphyr::to_string(&config).context("failed to write the kubeconfig")?;
-    process::replace_file(instance.kubeconfig(), text, 0o600).context("failed to store the kubeconfig")
+    process::replace_file(instance.path("server/kubeconfig"), text, 0o600).context("failed to store the kubeconfig")
 }
 
 /// Base64, as kubeconfigs carry certificates and keys.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  DIR/instance              eight hex digits that tag whatever this instance makes on the machine
-//!  DIR/kubeconfig            the administrator's way in (0600)
+//!  DIR/kubeconfig            the administrator's way in (a link to server/kubeconfig, 0600)
 //!  DIR/pki/                  authority and leaf certificates
 //!  DIR/etcd/                 etcd's data
 //!  DIR/server/               the server's port and record, artifacts of test runs
@@ -36,12 +36,27 @@ impl Instance {
             .create(dir)
             .with_context(|| format!("failed to make the data directory {}", dir.display()))?;
         let dir = dir.canonicalize().with_context(|| format!("failed to resolve {}", dir.display()))?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))
-            .with_context(|| format!("failed to open {} to the machines' processes", dir.display()))?;
+        let mode = std::fs::metadata(&dir)
+            .with_context(|| format!("failed to look at {}", dir.display()))?
+            .permissions()
+            .mode();
+        if mode & 0o777 != 0o711 {
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))
+                .with_context(|| format!("failed to open {} to the machines' processes", dir.display()))?;
+        }
         let path = dir.join("instance");
         if !path.exists() {
             let id = uuid::Uuid::new_v4().simple().to_string();
-            process::write_atomic(&path, id[..8].as_bytes(), 0o644).context("failed to store the instance's identity")?;
+            process::write_atomic(&path, id[..8].as_bytes(), 0o644)
+                .context("failed to store the instance's identity")?;
+        }
+        let link = dir.join("kubeconfig");
+        match std::os::unix::fs::symlink("server/kubeconfig", &link) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists && rustix::process::geteuid().is_root() => {
+                return Err(error).with_context(|| format!("failed to make {}", link.display()));
+            }
+            // The server, which may not write here, finds what `up` made.
+            _ => {}
         }
         Self::open(&dir)
     }

@@ -72,5 +72,5 @@ fn boot_seconds(nodes: &[Node]) -> Option<f64> {
     let statuses = || nodes.iter().filter_map(|n| n.status.as_ref());
     let first = statuses().filter_map(|s| s.boot_started_at).min()?;
     let last = statuses().filter_map(|s| s.ready_at).max()?;
-    Some((last.duration_since(first)).as_secs_f64())
+    Some((last.duration_since(first).as_secs_f64() * 1000.0).round() / 1000.0)
 }

@@ -27,7 +27,8 @@ pub fn of(node: &Node, found: &Found) -> NodeStatus {
     if phase == NodePhase::Ready && status.phase != NodePhase::Ready {
         let ready_at = vm.ready_at.unwrap_or_else(jiff::Timestamp::now);
         status.ready_at = Some(ready_at);
-        let took = status.boot_started_at.map(|from| ready_at.duration_since(from).as_secs_f64().max(0.0));
+        let took =
+            status.boot_started_at.map(|from| ready_at.duration_since(from).as_secs_f64().max(0.0)).map(milliseconds);
         status.boot_seconds = status.boot_seconds.or(took);
     }
     status.phase = phase;
@@ -68,4 +69,9 @@ fn verdict(
         return (NodePhase::NotReady, "MachineNotReady", message);
     }
     (NodePhase::Booting, "Booting", message)
+}
+
+/// Seconds with three decimals: more is noise.
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
 }
