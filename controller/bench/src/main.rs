@@ -1,0 +1,125 @@
+//! `make bench`: our figures beside the raw tools', measured in one run on one machine.
+//!
+//! ```text
+//!  idle ─► monitor ─► nodes ─► create ─► resync        one instance, in a data directory of its own
+//!            │          │        └── beside puts into the same etcd
+//!            │          └── beside the same QEMUs, started by hand in a namespace with a bridge, taps and dnsmasq
+//!            └── beside the same QEMU, started by hand
+//! ```
+//!
+//! Absolute times depend on the machine, so what counts is the ratio. Nothing is judged here: the exit code is 0 unless
+//! something broke, and the budget of the design stands beside each figure for whoever reads it. What other programs do
+//! meanwhile shows in the figures, which is why the load average is printed with them.
+
+mod bare;
+mod create;
+mod figure;
+mod idle;
+mod lab;
+mod manifest;
+mod monitor;
+mod nodes;
+mod resync;
+mod usage;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use figure::Report;
+use lab::Lab;
+
+/// Measures clusterctl beside the raw tools.
+#[derive(Parser, Debug)]
+#[command(name = "clusterctl-bench", max_term_width = 110)]
+struct Options {
+    /// The program to measure.
+    #[arg(long, env = "CLUSTERCTL_BINARY", default_value = "target/release/clusterctl", value_name = "FILE")]
+    binary: PathBuf,
+    /// Directory of the instance made for this. Everything in it is deleted at the end, the image cache apart.
+    #[arg(long, default_value = "/var/lib/clusterctl-bench", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// How often six nodes are booted, by us and by hand.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    runs: usize,
+    /// How many single machines are started, by us and by hand.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    machines: usize,
+    /// How many objects make the large store.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    objects: usize,
+    /// How many creates are timed at each size of the store.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    creates: usize,
+    /// How long the idle processes are watched.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    idle_seconds: u64,
+    /// Write the figures to this file, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Memory and CPU of server and agent with nothing to do.
+    Idle,
+    /// One machine, from its object to QEMU's answer.
+    Monitor,
+    /// Six nodes, from apply to Ready, and the writes that takes.
+    Nodes,
+    /// Creates through the API.
+    Create,
+    /// Looking at many converged objects again.
+    Resync,
+}
+
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let lab = Lab::start(&options.binary, &options.data_dir).await?;
+    let mut report = Report::default();
+    let measured = tokio::select! {
+        done = measure(&lab, &options, &mut report) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    let cleaned = lab.clean().await;
+    // What was measured before something broke is still worth reading.
+    print!("{}", report.table());
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&report).context("failed to render the figures")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    measured.and(cleaned).map(|()| ExitCode::SUCCESS)
+}
+
+async fn measure(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
+    if options.wants(Part::Idle) {
+        idle::measure(lab, options.idle_seconds, "nothing to do", report).await.context("idle")?;
+    }
+    if options.wants(Part::Monitor) {
+        monitor::measure(lab, options.machines, report).await.context("monitor")?;
+    }
+    if options.wants(Part::Nodes) {
+        nodes::measure(lab, options.runs, report).await.context("nodes")?;
+    }
+    if options.wants(Part::Create) {
+        create::measure(lab, options.objects, options.creates, report).await.context("create")?;
+    }
+    if options.wants(Part::Resync) {
+        resync::measure(lab, options.objects, report).await.context("resync")?;
+    }
+    Ok(())
+}
