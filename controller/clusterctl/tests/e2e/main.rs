@@ -1,0 +1,14 @@
+//! The whole product, through its binary: what a user types, what a user kills, and what is left behind.
+//!
+//! Tests named `vm_…` boot machines or build images; `.config/nextest.toml` lets one of them run at a time.
+
+mod crash;
+mod drift;
+mod install;
+mod kubectl;
+mod machines;
+mod metrics;
+mod objects;
+mod red;
+mod smoke;
+mod trouble;

@@ -1,0 +1,94 @@
+//! What goes wrong at the start: one clear sentence with the remedy each, and nothing half-made left.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use testkit::Lab;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_taken_port_is_named_with_the_remedy() -> Result<()> {
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let address = other.local_addr()?.to_string();
+    let lab = Lab::new()?;
+    let said = lab.run(&["server", "--listen", &address])?.fails_with(1)?;
+    ensure!(
+        said.contains(&format!("{address} is taken by another program: stop it, or choose another --listen")),
+        "{said}"
+    );
+    ensure!(lab.process("etcd").is_err(), "etcd was started for a server that cannot serve");
+    let said = lab.run(&["up", "--detach", "--no-agent", "--listen", &address])?.fails_with(1)?;
+    ensure!(said.contains(&address) && said.contains("--listen"), "{said}");
+    lab.finish()
+}
+
+#[test]
+fn a_missing_etcd_is_told_with_the_remedy() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut command = lab.command(LIMIT, &["server"]);
+    let said = command.env("CLUSTERCTL_ETCD", lab.join("no-etcd-here")).output()?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    ensure!(said.status.code() == Some(1), "{said:?}");
+    ensure!(text.contains("etcd was not found") || text.contains("no-etcd-here"), "{text}");
+    ensure!(text.contains("install") || text.contains("correct or unset it"), "no remedy: {text}");
+    ensure!(!text.contains("panicked"), "{text}");
+    lab.finish()
+}
+
+#[test]
+fn a_second_controller_on_the_same_directory_is_refused() -> Result<()> {
+    let lab = Lab::up(&["--no-agent"])?;
+    let server = lab.process("server")?;
+    for words in [&["up", "--no-agent"][..], &["server"]] {
+        let said = lab.run(words)?.fails_with(1)?;
+        ensure!(said.contains("already uses") && said.contains("--data-dir"), "{said}");
+    }
+    // Up again in the background is what is up already.
+    lab.start(&["--no-agent"])?;
+    ensure!(lab.process("server")? == server, "the server was started again");
+    lab.finish()
+}
+
+#[test]
+fn without_root_only_the_api_can_be_served() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777))?;
+    let lab = Lab::new()?;
+    // A path that nobody may pass would prove nothing about root.
+    let binary = dir.path().join("clusterctl");
+    std::fs::copy(lab.binary(), &binary)?;
+    let as_nobody = |words: &[&str]| -> Result<std::process::Output> {
+        let data = dir.path().join("data");
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "timeout", "120"])
+            .arg(&binary)
+            .args([OsStr::new("--data-dir"), data.as_os_str()])
+            .args(words)
+            .output()
+            .context("failed to run setpriv, of util-linux")
+    };
+    let refused = as_nobody(&["up", "--detach"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(1) && said.contains("run as root") && said.contains("--no-agent"),
+        "{refused:?}"
+    );
+    ensure!(!dir.path().join("data").exists(), "something was made all the same");
+
+    let up = as_nobody(&["up", "--detach", "--no-agent"])?;
+    let listed = as_nobody(&["get", "virtualmachines"])?;
+    let left_before = testkit::processes_of(&dir.path().join("data")).len();
+    let cleaned = as_nobody(&["clean"])?;
+    ensure!(up.status.success(), "{up:?}");
+    ensure!(listed.status.success(), "{listed:?}");
+    ensure!(cleaned.status.success(), "{cleaned:?}");
+    ensure!(left_before >= 3, "up, server and etcd run: {left_before}");
+    let left = testkit::processes_of(&dir.path().join("data"));
+    ensure!(left.is_empty(), "{left:?}");
+    lab.finish()
+}
