@@ -12,7 +12,7 @@ use futures::stream;
 use serde_json::Value;
 use std::net::IpAddr;
 
-/// Tries at the same time.
+/// Machines that try at the same time.
 const AT_ONCE: usize = 6;
 
 impl<E: Effects> Engine<'_, E> {
@@ -24,19 +24,20 @@ impl<E: Effects> Engine<'_, E> {
             Ok(pairs) => pairs,
             Err(end) => return end,
         };
-        let tries = pairs.iter().enumerate().map(|(number, pair)| async move {
-            let command = connection::command(probe, pair.address);
+        let machines: Vec<&[Pair]> = pairs.chunk_by(|one, next| one.from == next.from).collect();
+        let tries = machines.into_iter().enumerate().map(|(number, pairs)| async move {
+            let addresses: Vec<IpAddr> = pairs.iter().map(|pair| pair.address).collect();
+            let command = connection::command(probe, &addresses);
             let id = format!("{id}-p{number}");
-            let result = self.run_harmless(&pair.from, &id, &command, notes).await;
-            (pair, result.map(|result| connection::reach(&result)))
+            (pairs, self.run_harmless(&pairs[0].from, &id, &command, notes).await)
         });
         // Collected before polling: a lazy iterator of borrowing futures is not Send.
         let tries: Vec<_> = tries.collect();
         let mut ends: Vec<(&Pair, Reach)> = Vec::with_capacity(pairs.len());
         let mut running = stream::iter(tries).buffered(AT_ONCE);
-        while let Some((pair, end)) = running.next().await {
+        while let Some((pairs, end)) = running.next().await {
             match end {
-                Ok(reach) => ends.push((pair, reach)),
+                Ok(result) => ends.extend(pairs.iter().map(|pair| (pair, connection::reach(&result, pair.address)))),
                 Err(end) => return end,
             }
         }

@@ -33,35 +33,52 @@ pub enum Reach {
     Unknown(String),
 }
 
-/// The command that tries a connection to `address`.
+/// The command that tries every address at the same time, from one machine.
+///
+/// One command a machine, not one a pair: starting a program in an emulated guest costs more than the try itself. Each
+/// try ends as a line `ADDRESS CODE COMPLAINT`. Port and path are arguments, so that no text of a user is read as script.
 #[must_use]
-pub fn command(probe: &Probe, address: IpAddr) -> Vec<String> {
-    let line = if let Some(tcp) = &probe.tcp {
-        format!("timeout 10 /bin/busybox nc -w 5 {address} {} -e /bin/true", tcp.port)
+pub fn command(probe: &Probe, addresses: &[IpAddr]) -> Vec<String> {
+    let (one, port, path) = if let Some(tcp) = &probe.tcp {
+        (r#"timeout 10 /bin/busybox nc -w 5 "$to" "$port" -e /bin/true"#.to_owned(), tcp.port, "")
     } else if let Some(http) = &probe.http {
-        let (port, path) = (http.port, &http.path);
-        format!("timeout 20 /bin/busybox wget -q -O /dev/null http://{address}:{port}{path}")
+        (
+            r#"timeout 20 /bin/busybox wget -q -O /dev/null "http://$to:$port$path""#.to_owned(),
+            http.port,
+            http.path.as_str(),
+        )
     } else {
         let count = probe.icmp.as_ref().map_or(1, |icmp| icmp.count);
-        format!("ping -q -c {count} -W 5 {address}")
+        (format!(r#"ping -q -c {count} -W 5 "$to""#), 0, "")
     };
-    let words = line.split(' ').map(str::to_owned);
-    std::iter::once("/bin/busybox".to_owned()).chain(words).collect()
+    let script = format!(
+        r#"port=$1 path=$2; shift 2
+for to; do (
+  said=$(/bin/busybox {one} 2>&1 >/dev/null); code=$?
+  printf '%s %s %.40s\n' "$to" "$code" "$(echo "$said" | /bin/busybox tail -n 1)"
+) & done; wait"#
+    );
+    let words = ["/bin/busybox", "sh", "-c", &script, "probe", &port.to_string(), path].map(str::to_owned);
+    words.into_iter().chain(addresses.iter().map(IpAddr::to_string)).collect()
 }
 
-/// Reads a command's end.
+/// Reads the line of one address out of a command's end.
 #[must_use]
-pub fn reach(result: &ExecResult) -> Reach {
-    let said = result.stderr.trim();
-    let last = said.lines().next_back().unwrap_or("no answer").to_owned();
+pub fn reach(result: &ExecResult, address: IpAddr) -> Reach {
+    let line = result.stdout.lines().find_map(|line| line.strip_prefix(&format!("{address} ")));
+    let Some((code, said)) = line.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) else {
+        let said = result.stderr.lines().next_back().unwrap_or("the command left no result");
+        return Reach::Unknown(said.to_owned());
+    };
+    let last = if said.is_empty() { "no answer".to_owned() } else { said.to_owned() };
     let unable = ["Usage:", "invalid option", "applet not found", "ermission denied"];
-    match result.exit_code {
-        Some(0) => Reach::Yes,
+    match code.parse() {
+        Ok(0) => Reach::Yes,
         _ if unable.iter().any(|words| said.contains(words)) => Reach::Unknown(last),
         // 124 and 143 are `timeout`'s.
-        Some(1 | 124 | 143) => Reach::No(last),
-        Some(code) => Reach::Unknown(format!("exit code {code}: {last}")),
-        None => Reach::Unknown("no exit code".to_owned()),
+        Ok(1 | 124 | 143) => Reach::No(last),
+        Ok(code) => Reach::Unknown(format!("exit code {code}: {last}")),
+        Err(_) => Reach::Unknown("no exit code".to_owned()),
     }
 }
 
@@ -113,14 +130,15 @@ mod tests {
     use crds::testrun::StepPhase;
     use serde_json::json;
 
-    fn result(code: i32, stderr: &str) -> ExecResult {
+    fn result(code: i32, said: &str) -> ExecResult {
+        let stdout = format!("10.0.0.22 0 \n10.0.0.2 {code} {said}\n");
         ExecResult {
             state: ExecState::Exited,
-            exit_code: Some(code),
-            stdout: String::new(),
-            stderr: stderr.to_owned(),
-            stdout_bytes: 0,
-            stderr_bytes: stderr.len() as u64,
+            exit_code: Some(0),
+            stdout_bytes: stdout.len() as u64,
+            stdout,
+            stderr: String::new(),
+            stderr_bytes: 0,
             boot_id: None,
         }
     }
@@ -144,7 +162,7 @@ mod tests {
             (false, 137, "", StepPhase::Errored),
         ] {
             let probe = probe(json!({"tcp": {"port": 1}, "reachable": reachable}));
-            let end = judge(&probe, &[(&pair, reach(&result(code, said)))]);
+            let end = judge(&probe, &[(&pair, reach(&result(code, said), pair.address))]);
             assert_eq!(end.phase, phase, "{reachable} {code} {said}");
             if phase == StepPhase::Failed {
                 assert!(end.message.contains("a → b (10.0.0.2)"), "{}", end.message);
@@ -154,17 +172,27 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_what_busybox_takes() {
-        let to = "10.0.0.2".parse().unwrap();
-        let line = |value| command(&probe(value), to).join(" ");
-        assert_eq!(
-            line(json!({"tcp": {"port": 80}})),
-            "/bin/busybox timeout 10 /bin/busybox nc -w 5 10.0.0.2 80 -e /bin/true"
+    fn an_address_without_a_line_proves_nothing() {
+        let missing = "10.0.0.3".parse().unwrap();
+        assert_eq!(reach(&result(0, ""), missing), Reach::Unknown("the command left no result".to_owned()));
+    }
+
+    /// The script is run by a real shell, with a stand-in for busybox's programs that fails for one address.
+    #[test]
+    fn every_address_leaves_a_line_whatever_the_path_says() {
+        let probe = probe(json!({"http": {"port": 80, "path": "/$(touch${IFS}x);'"}}));
+        let to: Vec<IpAddr> = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap()).to_vec();
+        let mut words = command(&probe, &to);
+        let stand_in = "busybox() { [ $1 = tail ] && tail -n 1 && return; case \"$*\" in *10.0.0.2*) echo refused >&2; return 1;; esac; }; ";
+        words[3] = format!(
+            "{stand_in}{}",
+            words[3].replace("/bin/busybox {one}", "busybox").replace("/bin/busybox", "busybox")
         );
-        assert_eq!(
-            line(json!({"http": {"port": 80}})),
-            "/bin/busybox timeout 20 /bin/busybox wget -q -O /dev/null http://10.0.0.2:80/"
-        );
-        assert_eq!(line(json!({"icmp": {"count": 2}})), "/bin/busybox ping -q -c 2 -W 5 10.0.0.2");
+        let output = std::process::Command::new("/bin/sh").args(&words[2..]).output().unwrap();
+        let mut answer = result(0, "");
+        answer.stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(reach(&answer, to[0]), Reach::Yes, "{answer:?}");
+        assert_eq!(reach(&answer, to[1]), Reach::No("refused".to_owned()), "{answer:?}");
+        assert_eq!(words[6], "/$(touch${IFS}x);'");
     }
 }

@@ -125,13 +125,17 @@ impl World {
         let mut inner = self.lock();
         let words: Vec<&str> = request.command.iter().map(String::as_str).collect();
         let (seconds, code, text) = match words[..] {
-            ["run", seconds, code, text] => (seconds.parse().unwrap(), code.parse().unwrap(), text),
-            ["third"] => (1, i32::from(!request.name.ends_with("-3")), "counted"),
-            _ => (1, 0, ""),
+            ["run", seconds, code, text] => (seconds.parse().unwrap(), code.parse().unwrap(), text.to_owned()),
+            ["third"] => (1, i32::from(!request.name.ends_with("-3")), "counted".to_owned()),
+            // A probe: every address answers.
+            ["/bin/busybox", "sh", "-c", _, "probe", _, _, ref to @ ..] => {
+                (1, 0, to.iter().map(|address| format!("{address} 0 \n")).collect())
+            }
+            _ => (1, 0, String::new()),
         };
         *inner.started.entry(request.name.clone()).or_default() += 1;
         let end = Instant::now() + Duration::from_secs(seconds);
-        inner.running.insert((machine.to_owned(), request.name.clone()), (end, code, text.to_owned()));
+        inner.running.insert((machine.to_owned(), request.name.clone()), (end, code, text));
     }
 
     fn harm(&self, fault: &Fault) {
