@@ -22,6 +22,7 @@ pub mod node;
 pub mod port;
 pub mod runner;
 pub mod scheduler;
+mod states;
 mod subnet;
 pub mod write;
 
@@ -36,6 +37,7 @@ pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToke
         port::run(client_for("port"), shutdown.clone()),
         scheduler::run(client_for("scheduler"), shutdown.clone()),
         fault::run(client_for("fault"), shutdown.clone()),
-        host_health::run(client_for("host-health"), shutdown),
+        host_health::run(client_for("host-health"), shutdown.clone()),
+        states::run(client_for("metrics"), shutdown),
     );
 }
