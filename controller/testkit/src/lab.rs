@@ -83,6 +83,14 @@ impl Lab {
         self.run(&words)?.ok().map(drop)
     }
 
+    /// Brings it up in an environment of the test's choice.
+    pub fn start_in(&self, flags: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let words: Vec<&str> = ["up", "--detach"].into_iter().chain(flags.iter().copied()).collect();
+        let output = self.command(PATIENCE, &words).envs(environment.iter().copied()).output()?;
+        ensure!(output.status.success(), "up: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// The data directory.
     pub fn path(&self) -> &Path {
         self.dir.path()

@@ -14,9 +14,10 @@ use crds::virtual_machine::VmPhase;
 use crds::{Port, VirtualMachine};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
+use process::ProcessId;
 use testkit::Lab;
 
-use crate::machines::{self, LEAN, exec, qemus};
+use crate::machines::{self, LEAN, exec, qemus, qemus_of};
 use crate::objects::{self, SOON, until};
 
 /// Moments at which something is killed.
@@ -56,13 +57,14 @@ struct Witness {
 }
 
 impl Witness {
-    fn call(lab: &Arc<Lab>) -> Witness {
+    /// It knows the lab's directory only: were the lab its own, too, a failed test could not clean up.
+    fn call(lab: &Lab) -> Witness {
         let dismissed = Arc::new(AtomicBool::new(false));
-        let (lab, done) = (lab.clone(), dismissed.clone());
+        let (dir, done) = (lab.path().to_owned(), dismissed.clone());
         let thread = std::thread::spawn(move || {
             let mut had: BTreeMap<String, Vec<i32>> = BTreeMap::new();
             while !done.load(Ordering::Relaxed) {
-                for (uid, pids) in qemus(&lab) {
+                for (uid, pids) in qemus_of(&dir) {
                     ensure!(pids.len() == 1, "machine {uid} had two processes at once: {pids:?}");
                     let seen = had.entry(uid).or_default();
                     if seen.last() != pids.first() {
@@ -87,13 +89,13 @@ impl Witness {
 
 /// The lab, its client and what is killed.
 struct World {
-    lab: Arc<Lab>,
+    lab: Lab,
     vms: Api<VirtualMachine>,
     ports: Api<Port>,
 }
 
 impl World {
-    fn new(lab: Arc<Lab>, client: &Client) -> World {
+    fn new(lab: Lab, client: &Client) -> World {
         World { lab, vms: Api::default_namespaced(client.clone()), ports: Api::default_namespaced(client.clone()) }
     }
 
@@ -120,6 +122,8 @@ impl World {
         for name in victims {
             self.lab.kill(name)?;
         }
+        let is_dead = |id: &Option<ProcessId>| id.is_none_or(|id| !id.is_alive());
+        until("their end", SOON, async || Ok(before.iter().all(|(_, id)| is_dead(id)).then_some(()))).await?;
         if victims.contains(&"up") {
             self.lab.start(&[])?;
         }
@@ -155,14 +159,14 @@ const VICTIMS: [&[&str]; 5] = [
 async fn vm_kills_at_random_moments_double_nothing_and_lose_nothing() -> Result<()> {
     let begun = Instant::now();
     let mut random = Random::seeded()?;
-    let lab = Arc::new(Lab::up(&[])?);
+    let lab = Lab::up(&[])?;
     let client = objects::client(&lab).await?;
-    let world = World::new(lab.clone(), &client);
+    let world = World::new(lab, &client);
     world
-        .apply(&format!("{LEAN}---{}{}", machines::standstill(&lab)?, machines::network("net", "10.64.0.0/24")))
+        .apply(&format!("{LEAN}---{}{}", machines::standstill(&world.lab)?, machines::network("net", "10.64.0.0/24")))
         .await?;
     machines::image_ready(&client, "lean").await?;
-    let witness = Witness::call(&lab);
+    let witness = Witness::call(&world.lab);
     let guests = ["debian-a", "debian-b"];
     world.apply(&guests.map(|name| machines::machine(name, "lean", "net", "256Mi")).concat()).await?;
 
@@ -200,7 +204,7 @@ async fn vm_kills_at_random_moments_double_nothing_and_lose_nothing() -> Result<
             vm.status.is_some_and(|s| s.boot_id.as_ref() == Some(&boot) && s.restarts == 0),
             "{name} was started again"
         );
-        let told = exec(&lab, name, &["/bin/cat", "/proc/sys/kernel/random/boot_id"])?;
+        let told = exec(&world.lab, name, &["/bin/cat", "/proc/sys/kernel/random/boot_id"])?;
         ensure!(told.trim() == boot, "{name} booted again: {told}");
     }
     let had = witness.dismiss()?;
@@ -212,11 +216,7 @@ async fn vm_kills_at_random_moments_double_nothing_and_lose_nothing() -> Result<
         had.len(),
         ROUNDS + 2
     );
-    drop(world);
-    match Arc::try_unwrap(lab) {
-        Ok(lab) => lab.finish(),
-        Err(_) => bail!("the lab is still in use"),
-    }
+    world.lab.finish()
 }
 
 /// Nothing is there but what the survivors need: directories, taps, DHCP servers, namespaces.

@@ -1,6 +1,7 @@
 //! Machines of a lab: manifests of small ones, and what the kernel knows of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -97,8 +98,13 @@ pub fn exec(lab: &Lab, name: &str, words: &[&str]) -> Result<String> {
 
 /// Every QEMU of the lab: the machine's UID and the processes that claim to be it.
 pub fn qemus(lab: &Lab) -> BTreeMap<String, Vec<i32>> {
+    qemus_of(lab.path())
+}
+
+/// The same, for somebody who has no more than the lab's directory.
+pub fn qemus_of(dir: &Path) -> BTreeMap<String, Vec<i32>> {
     let mut found: BTreeMap<String, Vec<i32>> = BTreeMap::new();
-    for (id, words) in testkit::processes_of(lab.path()) {
+    for (id, words) in testkit::processes_of(dir) {
         let mut rest = words.split(' ').skip_while(|word| *word != "-uuid");
         if let (Some(_), Some(uid)) = (rest.next(), rest.next()) {
             found.entry(uid.to_owned()).or_default().push(id.pid);
