@@ -4,7 +4,6 @@ use crate::cli::Cli;
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_complete::Shell;
-use std::io::Write;
 
 /// Which shell.
 #[derive(clap::Args, Debug)]
@@ -17,5 +16,6 @@ pub struct CompletionArgs {
 pub fn run(args: &CompletionArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);
-    std::io::stdout().write_all(&script).context("failed to write the script")
+    print!("{}", String::from_utf8(script).context("the script is no text")?);
+    Ok(())
 }

@@ -51,5 +51,7 @@ async fn from_file(path: &Path, namespace: Option<&str>) -> Result<Client> {
         namespace.clone_into(&mut config.default_namespace);
     }
     config.connect_timeout = Some(Duration::from_secs(5));
+    // A refusal for now (503: no host, no guest agent yet) says why; asked again in silence, it would look like a hang.
+    config.default_retry = false;
     Client::try_from(config).context("failed to set up the client")
 }

@@ -99,7 +99,9 @@ fn render(resource: &Resource, object: &Value, events: Option<&[Value]>, now: Ti
     text.push_str(&fields::render(&without(metadata, &HEAD), 1));
     for (name, value) in body(resource, object) {
         let title = format!("{}:", fields::title(&name));
-        if value.is_object() || value.is_array() {
+        if DATA.contains(&name.as_str()) {
+            text.push_str(&format!("{title}\n{}", data(&value)));
+        } else if value.is_object() || value.is_array() {
             text.push_str(&format!("{title}\n{}", fields::render(&value, 1)));
         } else {
             text.push_str(&format!("{title:<14}{}\n", jsonpath::word(&value)));
@@ -118,6 +120,14 @@ fn render(resource: &Resource, object: &Value, events: Option<&[Value]>, now: Ti
         }
     }
     text
+}
+
+/// Fields whose keys are the user's own words.
+const DATA: [&str; 3] = ["data", "stringData", "binaryData"];
+
+fn data(map: &Value) -> String {
+    let map = map.as_object().into_iter().flatten();
+    map.map(|(key, value)| format!("  {key}: {}\n", jsonpath::word(value).trim_end().replace('\n', "\n    "))).collect()
 }
 
 /// Fields of the metadata that stand at the head, or nowhere.
@@ -238,6 +248,6 @@ mod tests {
         let secret = Resource { kind: "Secret".to_owned(), group: String::new(), ..node() };
         let object = json!({"metadata": {"name": "s"}, "data": {"password": "aHVudGVyMg=="}});
         let text = render(&secret, &object, None, Timestamp::UNIX_EPOCH);
-        assert!(text.contains("password:  7 bytes") && !text.contains("aHVudGVyMg"), "{text}");
+        assert!(text.contains("  password: 7 bytes") && !text.contains("aHVudGVyMg"), "{text}");
     }
 }

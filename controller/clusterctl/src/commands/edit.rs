@@ -58,17 +58,17 @@ async fn session(
     let mut complaint: Option<String> = None;
     loop {
         let complaint_lines = complaint.iter().flat_map(|words| words.lines()).map(|line| format!("# {line}\n"));
-        let before = format!("{HEAD}{}{text}", complaint_lines.collect::<String>());
-        write(file, &before)?;
+        write(file, &format!("{HEAD}{}{text}", complaint_lines.collect::<String>()))?;
         open_editor(file).await?;
         let after = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
-        if after == before {
+        let edited = without_comments(&after);
+        if edited == text {
             return match complaint {
                 Some(complaint) => Err(anyhow::anyhow!(complaint)),
                 None => Ok("unchanged"),
             };
         }
-        text = without_comments(&after);
+        text = edited;
         if text.trim().is_empty() {
             return Ok("unchanged: the edit was cancelled");
         }

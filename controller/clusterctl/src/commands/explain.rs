@@ -135,7 +135,7 @@ impl<'a> Schemas<'a> {
 
     fn type_name(&self, schema: &'a Value) -> String {
         if let Some(target) = reference(schema) {
-            return target.rsplit('.').next().unwrap_or("Object").to_owned();
+            return target.rsplit(['.', '/']).next().unwrap_or("Object").to_owned();
         }
         if schema["x-kubernetes-int-or-string"] == true {
             return "IntOrString".to_owned();
@@ -155,10 +155,10 @@ fn reference(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str().or(schema["allOf"][0]["$ref"].as_str())
 }
 
-/// Text in lines of at most 80 columns.
+/// Text in lines of at most 80 columns. A single line break is only where its author's line was full.
 fn wrapped(text: &str, indent: usize) -> String {
     let mut lines = String::new();
-    for paragraph in text.lines() {
+    for paragraph in text.split("\n\n") {
         let mut line = String::new();
         for word in paragraph.split_whitespace() {
             if !line.is_empty() && indent + line.chars().count() + 1 + word.chars().count() > 80 {

@@ -17,7 +17,7 @@ const REQUESTED: &str = "photoncloud.dev/reconcile-requested-at";
 #[derive(clap::Args, Debug)]
 pub struct MarkArgs {
     /// Kind and names, or `kind/name`; then `key=value`, or `key-` to remove.
-    #[arg(required = true, value_name = "TYPE/NAME KEY=VALUE|KEY-", num_args = 2..)]
+    #[arg(required = true, value_name = "TYPE/NAME KEY=VALUE|KEY-")]
     pub words: Vec<String>,
     /// Change values that are there already.
     #[arg(long)]

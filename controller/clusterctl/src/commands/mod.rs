@@ -49,7 +49,9 @@ use std::process::ExitCode;
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Create what is missing and change what differs, from manifests
-    #[command(after_help = "Examples:\n  clusterctl apply -f manifests/one-vm.yaml\n  clusterctl apply -R -f manifests --dry-run=server\n  cat vm.yaml | clusterctl apply -f -")]
+    #[command(
+        after_help = "Examples:\n  clusterctl apply -f manifests/one-vm.yaml\n  clusterctl apply -R -f manifests --dry-run=server\n  cat vm.yaml | clusterctl apply -f -"
+    )]
     Apply(apply::ApplyArgs),
     /// Create objects that must not exist yet, from manifests
     #[command(after_help = "Example:\n  clusterctl create -f manifests/one-vm.yaml")]
@@ -61,31 +63,43 @@ pub enum Command {
     #[command(after_help = "Example:\n  clusterctl diff -f manifests/one-vm.yaml")]
     Diff(diff::DiffArgs),
     /// Print objects
-    #[command(after_help = "Examples:\n  clusterctl get nodes\n  clusterctl get vm,port -o wide\n  clusterctl get testrun fresh-smoke -o yaml\n  clusterctl get vm -A -w\n  clusterctl get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.ip}{\"\\n\"}{end}'\n  clusterctl get vm -o custom-columns=NAME:.metadata.name,HOST:.spec.host --sort-by=.spec.host")]
+    #[command(
+        after_help = "Examples:\n  clusterctl get nodes\n  clusterctl get vm,port -o wide\n  clusterctl get testrun fresh-smoke -o yaml\n  clusterctl get vm -A -w\n  clusterctl get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.ip}{\"\\n\"}{end}'\n  clusterctl get vm -o custom-columns=NAME:.metadata.name,HOST:.spec.host --sort-by=.spec.host"
+    )]
     Get(Box<get::GetArgs>),
     /// Print objects in full, with their conditions and events
     #[command(after_help = "Examples:\n  clusterctl describe node node01\n  clusterctl describe testrun/fresh-smoke")]
     Describe(describe::DescribeArgs),
     /// Print what happened, oldest first
-    #[command(after_help = "Examples:\n  clusterctl events\n  clusterctl events --for node/node01 -w\n  clusterctl events -A --types=Warning")]
+    #[command(
+        after_help = "Examples:\n  clusterctl events\n  clusterctl events --for node/node01 -w\n  clusterctl events -A --types=Warning"
+    )]
     Events(events::EventsArgs),
     /// Print who owns an object, and what it owns
     #[command(after_help = "Example:\n  clusterctl tree cluster/smoke")]
     Tree(tree::TreeArgs),
     /// Describe the fields of a kind
-    #[command(after_help = "Examples:\n  clusterctl explain vm\n  clusterctl explain testrun.spec.steps\n  clusterctl explain cluster.spec --recursive")]
+    #[command(
+        after_help = "Examples:\n  clusterctl explain vm\n  clusterctl explain testrun.spec.steps\n  clusterctl explain cluster.spec --recursive"
+    )]
     Explain(explain::ExplainArgs),
     /// Print the kinds that the server has
-    #[command(after_help = "Examples:\n  clusterctl api-resources\n  clusterctl api-resources --api-group=photoncloud.dev -o wide")]
+    #[command(
+        after_help = "Examples:\n  clusterctl api-resources\n  clusterctl api-resources --api-group=photoncloud.dev -o wide"
+    )]
     ApiResources(api_resources::ApiResourcesArgs),
     /// Edit an object in your editor (KUBE_EDITOR, EDITOR)
     #[command(after_help = "Example:\n  EDITOR=nano clusterctl edit vm/web")]
     Edit(edit::EditArgs),
     /// Change fields of objects by a patch
-    #[command(after_help = "Examples:\n  clusterctl patch vm web -p '{\"spec\": {\"runStrategy\": \"Halted\"}}'\n  clusterctl patch vm/web --type=json -p '[{\"op\": \"remove\", \"path\": \"/metadata/labels/tier\"}]'")]
+    #[command(
+        after_help = "Examples:\n  clusterctl patch vm web -p '{\"spec\": {\"runStrategy\": \"Halted\"}}'\n  clusterctl patch vm/web --type=json -p '[{\"op\": \"remove\", \"path\": \"/metadata/labels/tier\"}]'"
+    )]
     Patch(patch::PatchArgs),
     /// Set or remove labels
-    #[command(after_help = "Examples:\n  clusterctl label vm web tier=front\n  clusterctl label vm/web tier=back --overwrite\n  clusterctl label vm --all tier-")]
+    #[command(
+        after_help = "Examples:\n  clusterctl label vm web tier=front\n  clusterctl label vm/web tier=back --overwrite\n  clusterctl label vm --all tier-"
+    )]
     Label(mark::MarkArgs),
     /// Set or remove annotations
     #[command(after_help = "Example:\n  clusterctl annotate vm web note='the old one'")]
@@ -94,28 +108,40 @@ pub enum Command {
     #[command(after_help = "Example:\n  clusterctl reconcile node/node01")]
     Reconcile(mark::ReconcileArgs),
     /// Delete objects and wait until they are gone
-    #[command(after_help = "Examples:\n  clusterctl delete cluster/smoke\n  clusterctl delete -f manifests/one-vm.yaml")]
+    #[command(
+        after_help = "Examples:\n  clusterctl delete cluster/smoke\n  clusterctl delete -f manifests/one-vm.yaml"
+    )]
     Delete(delete::DeleteArgs),
     /// Wait until objects meet a condition
-    #[command(after_help = "Examples:\n  clusterctl wait testrun/fresh-smoke --for=condition=Complete --timeout=20m\n  clusterctl wait vm/web --for=jsonpath='{.status.phase}'=Running\n  clusterctl wait vm/web --for=delete")]
+    #[command(
+        after_help = "Examples:\n  clusterctl wait testrun/fresh-smoke --for=condition=Complete --timeout=20m\n  clusterctl wait vm/web --for=jsonpath='{.status.phase}'=Running\n  clusterctl wait vm/web --for=delete"
+    )]
     Wait(wait::WaitArgs),
     /// Run a flow with live progress; the exit code is the verdict
-    #[command(after_help = "Examples:\n  clusterctl run fresh-smoke          clean, rebuild, run\n  clusterctl run smoke                run again on the live cluster\n  clusterctl run my-test.yaml --junit report.xml")]
+    #[command(
+        after_help = "Examples:\n  clusterctl run fresh-smoke          clean, rebuild, run\n  clusterctl run smoke                run again on the live cluster\n  clusterctl run my-test.yaml --junit report.xml"
+    )]
     Run(flow::RunArgs),
     /// Run a finished TestRun again, as a new object
     #[command(after_help = "Example:\n  clusterctl rerun testrun/fresh-smoke")]
     Rerun(flow::RerunArgs),
     /// Run a command in a node or machine
-    #[command(after_help = "Examples:\n  clusterctl exec node04 -- uname -a\n  clusterctl exec -i node04 -- sh < script.sh")]
+    #[command(
+        after_help = "Examples:\n  clusterctl exec node04 -- uname -a\n  clusterctl exec -i node04 -- sh < script.sh"
+    )]
     Exec(guest::ExecArgs),
     /// Open a shell in a node or machine
-    #[command(after_help = "A machine with an SSH server is reached by the ssh program. One without gets a root shell on its serial\nport, which its guest agent starts: one at a time, ended by `exit` or ctrl-].\n\nExamples:\n  clusterctl ssh node04\n  clusterctl ssh node04 -- uname -a\n  clusterctl ssh admin@web -i ~/.ssh/id_ed25519")]
+    #[command(
+        after_help = "A machine with an SSH server is reached by the ssh program. One without gets a root shell on its serial\nport, which its guest agent starts: one at a time, ended by `exit` or ctrl-].\n\nExamples:\n  clusterctl ssh node04\n  clusterctl ssh node04 -- uname -a\n  clusterctl ssh admin@web -i ~/.ssh/id_ed25519"
+    )]
     Ssh(ssh::SshArgs),
     /// Join the terminal to a machine's serial port; ctrl-] ends
     #[command(after_help = "Example:\n  clusterctl console node01")]
     Console(console::ConsoleArgs),
     /// Carry a machine's TCP ports to this computer's loopback
-    #[command(after_help = "Examples:\n  clusterctl port-forward web 8080:80\n  clusterctl port-forward web :22 9100\n  ssh -o ProxyCommand='clusterctl port-forward --stdio web 22' root@web")]
+    #[command(
+        after_help = "Examples:\n  clusterctl port-forward web 8080:80\n  clusterctl port-forward web :22 9100\n  ssh -o ProxyCommand='clusterctl port-forward --stdio web 22' root@web"
+    )]
     PortForward(port_forward::PortForwardArgs),
     /// Print a machine's serial log
     #[command(after_help = "Examples:\n  clusterctl logs node01\n  clusterctl logs node01 -f --tail 20")]
@@ -133,10 +159,14 @@ pub enum Command {
     #[command(after_help = "Examples:\n  clusterctl version\n  clusterctl version --client -o json")]
     Version(version::VersionArgs),
     /// Print the path of the kubeconfig, for kubectl
-    #[command(after_help = "Example:\n  export KUBECONFIG=$(clusterctl kubeconfig)\n  kubectl get nodes.photoncloud.dev")]
+    #[command(
+        after_help = "Example:\n  export KUBECONFIG=$(clusterctl kubeconfig)\n  kubectl get nodes.photoncloud.dev"
+    )]
     Kubeconfig,
     /// Print the completion script of a shell
-    #[command(after_help = "Examples:\n  source <(clusterctl completion bash)\n  clusterctl completion zsh > \"${fpath[1]}/_clusterctl\"\n  clusterctl completion fish > ~/.config/fish/completions/clusterctl.fish")]
+    #[command(
+        after_help = "Examples:\n  source <(clusterctl completion bash)\n  clusterctl completion zsh > \"${fpath[1]}/_clusterctl\"\n  clusterctl completion fish > ~/.config/fish/completions/clusterctl.fish"
+    )]
     Completion(completion::CompletionArgs),
 }
 

@@ -73,7 +73,7 @@ pub fn print(output: &Output, objects: &[(Resource, Value)], alone: bool, headin
     match output {
         Output::Yaml => print!("{}", yaml(&document)?),
         Output::Json => println!("{}", serde_json::to_string_pretty(&document).context("failed to render JSON")?),
-        Output::JsonPath(template) => println!("{}", template.render(&document)?),
+        Output::JsonPath(template) => println!("{}", template.render(&document)?.trim_end_matches('\n')),
         Output::Table { .. } | Output::Name | Output::Columns(_) => bail!("a table is not printed here"),
     }
     Ok(())

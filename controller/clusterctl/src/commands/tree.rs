@@ -142,12 +142,12 @@ mod tests {
         ];
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
         insta::assert_snapshot!(render(&items[1], &items, now), @r"
-        NAME                           READY   REASON   AGE
-        cluster/smoke                  True    Booted   60s
-        └─ node/node01                 True    Booted   60s
-           └─ virtualmachine/vm01      True    Booted   60s
-              ├─ port/p1               True    Booted   60s
-              └─ port/p2               True    Booted   60s
+        NAME                        READY   REASON   AGE
+        cluster/smoke               True    Booted   60s
+        └─ node/node01              True    Booted   60s
+           └─ virtualmachine/vm01   True    Booted   60s
+              ├─ port/p1            True    Booted   60s
+              └─ port/p2            True    Booted   60s
         ");
     }
 

@@ -59,7 +59,7 @@ fn what_hands_know_from_kubectl_parses() {
             panic!("{line}: {error}");
         }
     }
-    for line in ["get", "get vm -o xml", "label vm", "port-forward web", "exec node04", "patch vm web"] {
+    for line in ["get", "get vm -o xml", "label", "port-forward web", "exec node04", "patch vm web"] {
         let words = std::iter::once("clusterctl").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }

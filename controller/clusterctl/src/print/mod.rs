@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn the_code_says_whose_fault_it_is() {
-        let unreachable = anyhow::Error::new(kube::Error::Service("refused".into())).context("the server does not answer");
+        let unreachable =
+            anyhow::Error::new(kube::Error::Service("refused".into())).context("the server does not answer");
         assert_eq!(code(&unreachable), 5);
         assert_eq!(code(&anyhow::Error::new(Ending::TimeUp("late".to_owned())).context("waiting")), 4);
         assert_eq!(code(&anyhow::Error::new(Ending::Usage("what?".to_owned()))), 2);
