@@ -10,14 +10,39 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Keeps a network until its last Port is gone: agents need it to take the ports down.
 const FINALIZER: &str = "photoncloud.dev/ports";
 
+/// Between two counts of a network's Ports. Every Port wakes its network, and counting them all each time would make
+/// the ten-thousandth Port cost a hundred times what the hundredth did.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
+
 struct Context {
     client: Client,
+    counted: Counted,
+}
+
+/// When each network's Ports were counted last, by UID.
+#[derive(Default)]
+struct Counted(Mutex<HashMap<String, Instant>>);
+
+impl Counted {
+    /// How long to wait until the next count; none when it is due, which is then taken to be done.
+    fn wait(&self, uid: &str, now: Instant) -> Option<Duration> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = counted.get(uid).map(|last| *last + COUNT_AGAIN).filter(|next| *next > now);
+        if next.is_none() {
+            // Whoever is not counted for that long has gone, or is due anyway.
+            counted.retain(|_, last| *last + COUNT_AGAIN > now);
+            counted.insert(uid.to_owned(), now);
+        }
+        next.map(|next| next - now)
+    }
 }
 
 /// Runs the reconciler until `shutdown`. One at a time, because VNIs are handed out here.
@@ -27,10 +52,15 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             port.namespace().map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
         })
         .with_config(runner::config(1));
-    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+    runner::drive(controller, Context { client, counted: Counted::default() }, shutdown, reconcile).await;
 }
 
 async fn reconcile(network: Arc<TenantNetwork>, cx: Arc<Context>) -> Result<Action, Error> {
+    if plan::only_counts(&network)
+        && let Some(wait) = cx.counted.wait(&network.uid().unwrap_or_default(), Instant::now())
+    {
+        return Ok(Action::requeue(wait));
+    }
     let networks: Api<TenantNetwork> = write::api_of(&cx.client, network.as_ref())?;
     let ports: Api<Port> = write::api_of(&cx.client, network.as_ref())?;
     let on_it = ListParams::default().fields(&format!("spec.network={}", network.name_any()));
@@ -62,4 +92,24 @@ async fn reconcile(network: Arc<TenantNetwork>, cx: Arc<Context>) -> Result<Acti
     let live = ports.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).count();
     write::status(&networks, &network, plan::status(&network, vni, live)).await?;
     Ok(Action::await_change())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_ports_is_counted_once_a_second_and_no_count_is_lost() {
+        let (counted, start) = (Counted::default(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(counted.wait("a", at(0)), None);
+        assert_eq!(
+            counted.wait("a", at(400)),
+            Some(Duration::from_millis(600)),
+            "the requeue counts what came meanwhile"
+        );
+        assert_eq!(counted.wait("b", at(400)), None, "networks do not wait for each other");
+        assert_eq!(counted.wait("a", at(1000)), None);
+        assert_eq!(counted.wait("a", at(1100)), Some(Duration::from_millis(900)));
+    }
 }

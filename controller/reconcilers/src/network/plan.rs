@@ -27,6 +27,13 @@ fn lowest_free(mut range: RangeInclusive<u32>, taken: impl Iterator<Item = u32>)
     range.find(|vni| !taken.contains(vni)).ok_or(Exhausted)
 }
 
+/// Whether nothing can be left to do but count its Ports: it is as its status says, and stays.
+pub fn only_counts(network: &TenantNetwork) -> bool {
+    let told = network.status.as_ref();
+    network.metadata.deletion_timestamp.is_none()
+        && told.is_some_and(|s| s.vni.is_some() && s.observed_generation == network.metadata.generation)
+}
+
 /// The status of a network with that many Ports.
 pub fn status(network: &TenantNetwork, vni: Result<u32, Exhausted>, ports: usize) -> TenantNetworkStatus {
     let generation = network.metadata.generation;
