@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// With nothing reconciled for this long, everything has been.
 const QUIET: Duration = Duration::from_secs(3);
 /// Written by the passage of time, not by a resync: heartbeats and the store's own keys.
-const LIVENESS: [&str; 3] = ["/leases/", "/registry/.", "/events/"];
+const LIVENESS: [&str; 3] = ["/leases/", "/registry/~store/", "/events/"];
 
 /// Restarts the server over `objects` converged Ports.
 pub async fn measure(lab: &Lab, objects: usize, report: &mut Report) -> Result<()> {
