@@ -20,20 +20,25 @@ use kube::Client;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Arguments: terminal type, rows, columns (0: unknown).
+/// Arguments: terminal type, rows, columns (0: unknown). The port is opened once and held, for it forgets its size when
+/// nobody has it open. What the guest agent starts ignores interrupts, and no shell may undo that for itself: `env` can.
 const START: &str = r#"
 tty=/dev/ttyS0
 [ -c "$tty" ] || { echo "the machine has no serial port $tty" >&2; exit 69; }
 old=$(cat /run/clusterctl-shell 2>/dev/null)
 [ -n "$old" ] && [ "$(readlink "/proc/$old/fd/0")" = "$tty" ] && kill -HUP "$old"
 echo $$ >/run/clusterctl-shell
-stty sane <"$tty"
-[ "$2" -gt 0 ] && stty rows "$2" cols "$3" <"$tty"
+exec 3<>"$tty"
+stty sane <&3
+[ "$2" -gt 0 ] && stty rows "$2" cols "$3" <&3
 export TERM="$1" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd "$HOME" 2>/dev/null || cd /
 shell=/bin/bash
 [ -x "$shell" ] || shell=/bin/sh
-exec setsid -c "$shell" -il <"$tty" >"$tty" 2>&1
+if env --default-signal=INT true 2>/dev/null; then
+	exec env --default-signal=INT,QUIT setsid -c "$shell" -il <&3 >&3 2>&3 3>&-
+fi
+exec setsid -c "$shell" -il <&3 >&3 2>&3 3>&-
 "#;
 
 const HANG_UP: &str = "kill -HUP \"$(cat /run/clusterctl-shell)\"";
