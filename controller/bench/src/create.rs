@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::figure::{Report, Sample};
-use crate::lab::Lab;
+use crate::lab::{Lab, counter};
 use crate::usage;
 
 /// Creates in a row, before as many puts.
@@ -119,7 +119,7 @@ async fn timed(lab: &Lab, etcd: &mut Etcd, kind: Kind, size: usize, creates: usi
     let first = size + creates;
     warm_up(lab, etcd, kind, size).await?;
     let bytes = value_of(etcd, kind, &format!("warm-{size}")).await?;
-    let before = usage::cpu(pid)?;
+    let (before, metrics) = (usage::cpu(pid)?, lab.metrics().await?);
     for number in 0..creates {
         let object = kind.object(&format!("timed-{size}-{number}"), first + number);
         let begun = Instant::now();
@@ -136,10 +136,28 @@ async fn timed(lab: &Lab, etcd: &mut Etcd, kind: Kind, size: usize, creates: usi
         }
     }
     let cpu = (usage::cpu(pid)? - before).as_secs_f64() * 1e6 / creates.max(1) as f64;
+    let within = shares(&metrics, &lab.metrics().await?, kind);
     report.add(format!("create {} beside {size}", kind.name()), "ms", &ours, Some(&raw), "p50 2 ×");
-    report.note(format!("{} bytes in etcd; raw: a put of the same bytes into the same etcd", bytes.len()));
+    report.note(format!("{} bytes in etcd; raw: puts of the same into the same etcd; {within}", bytes.len()));
     report.add(format!("server CPU a create of {} beside {size}", kind.name()), "µs", &Sample::one(cpu), None, "flat");
     Ok(())
+}
+
+/// How long a create took within the server, and how much of that the store, both on average.
+fn shares(before: &str, after: &str, kind: Kind) -> String {
+    let resource = format!("resource=\"{}\"", kind.name().to_lowercase() + "s");
+    let mean = |name: &str, labels: &[&str]| {
+        let grown = |end| {
+            let name = format!("{name}_{end}");
+            counter(after, &name, labels) - counter(before, &name, labels)
+        };
+        grown("sum") / grown("count") * 1e3
+    };
+    format!(
+        "on average {:.2} ms within the server, {:.2} ms within its store",
+        mean("clusterctl_apiserver_request_duration_seconds", &["verb=\"create\"", &resource]),
+        mean("clusterctl_store_request_duration_seconds", &["operation=\"create\""]),
+    )
 }
 
 /// The first requests of either side open connections.
