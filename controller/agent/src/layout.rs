@@ -123,6 +123,11 @@ impl Layout {
         self.vms().join(uid)
     }
 
+    /// Root disk of one machine.
+    pub fn root_disk(&self, uid: &str) -> PathBuf {
+        self.vm(uid).join("root.qcow2")
+    }
+
     /// Sockets, logs and record of one machine's QEMU.
     pub fn run_dir(&self, uid: &str) -> PathBuf {
         self.vm(uid).join("run")

@@ -16,7 +16,7 @@ use crate::error::sentence;
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::network::cells::Cells;
 use crate::network::hands::HostHands as NetworkHands;
-use crate::virtual_machine::machines::Machines;
+use crate::running::Machines;
 
 /// Grace for a guest without an object: somebody may still have its disk's last bytes in a cache.
 const GRACE: Duration = Duration::from_secs(10);

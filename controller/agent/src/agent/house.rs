@@ -16,7 +16,7 @@ use crate::door::{Door, Lookup};
 use crate::engine::{self, Kind, Queue, Reconciler, Requests, watch};
 use crate::fault::Faults;
 use crate::image::Images;
-use crate::image::library::Library;
+use crate::library::Library;
 use crate::layout::Layout;
 use crate::names::Names;
 use crate::network::cells::Cells;
@@ -28,7 +28,7 @@ use crate::taps::Taps;
 use crate::user_ids::UserIds;
 use crate::virtual_machine::VirtualMachines;
 use crate::virtual_machine::apply;
-use crate::virtual_machine::machines::Machines;
+use crate::running::Machines;
 use crate::virtual_machine::resolve::References;
 use crate::volume::Volumes;
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::door::{self, Door};
 use crate::layout::{FileError, Layout};
-use crate::registration::{Registration, observe_capabilities};
+use crate::registration::Registration;
 use crate::user_ids;
 use house::House;
 
@@ -79,7 +79,7 @@ impl Agent {
         let registration = Registration {
             host: options.host_name.clone(),
             endpoint: door.address.to_string(),
-            capabilities: observe_capabilities(&verdict).await,
+            accelerator: verdict.clone(),
         };
         house.run(&options, door, registration, shutdown).await;
         Ok(())

@@ -14,7 +14,7 @@ use host::qemu::exec::{self, Command, Error, Report, State as Stand};
 use super::lookup::{Lookup, MachinePath, Refusal};
 use crate::error::sentence;
 use crate::refusal::refuse;
-use crate::virtual_machine::vitals::Follower;
+use crate::running::vitals::Follower;
 
 const LONGEST_WAIT: u32 = 30;
 const LARGEST_TAIL: u32 = 262_144;

@@ -12,8 +12,8 @@ use kube::ResourceExt;
 use crate::engine::Cache;
 use crate::layout::Layout;
 use crate::refusal::refuse;
-use crate::virtual_machine::machines::Machines;
-use crate::virtual_machine::vitals::Follower;
+use crate::running::Machines;
+use crate::running::vitals::Follower;
 
 /// What the door can look up.
 pub struct Lookup {

@@ -26,7 +26,7 @@ use crate::engine::{Cache, Reconciler};
 use crate::error::{Failure, Retry, sentence};
 use crate::layout::Layout;
 use crate::objects::Objects;
-use crate::virtual_machine::machines::Machines;
+use crate::running::Machines;
 use error::Error;
 use plan::{Found, Next, plan};
 

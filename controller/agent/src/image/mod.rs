@@ -4,7 +4,6 @@
 //! recipe is there at once); so there is no finalizer here.
 
 pub mod error;
-pub mod library;
 pub mod plan;
 pub mod status;
 
@@ -21,7 +20,7 @@ use crate::engine::{Cache, Reconciler};
 use crate::error::{Failure, Retry, sentence};
 use crate::objects::Objects;
 use error::Error;
-use library::Library;
+use crate::library::Library;
 
 /// Builds at once: each fills a core and a disk's queue.
 const BUILDS: usize = 2;

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 
 use super::error::Error;
 use crate::layout::Owner;
+use crate::mac::parse_mac;
 use crate::names::{self, Names};
 
 /// A network on this host, whole.
@@ -114,16 +115,6 @@ fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
     }))
 }
 
-/// Six hexadecimal bytes with colons.
-pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut mac {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    (parts.next().is_none() && mac[0] & 1 == 0).then_some(mac)
-}
-
 fn invalid(object: &str, field: &'static str, value: &str, rule: &'static str) -> Error {
     Error::Invalid { object: object.to_owned(), field, value: value.to_owned(), rule }
 }
@@ -181,11 +172,4 @@ mod tests {
         assert_eq!(wanted(&names(), &network(), &[Arc::new(bare)]).unwrap().ports, []);
     }
 
-    #[test]
-    fn a_multicast_or_broken_mac_is_none() {
-        assert_eq!(parse_mac("52:54:00:00:00:0a"), Some([0x52, 0x54, 0, 0, 0, 10]));
-        for bad in ["", "53:54:00:00:00:01", "52:54:00:00:00", "52:54:00:00:00:01:02", "5g:54:00:00:00:01"] {
-            assert_eq!(parse_mac(bad), None, "{bad}");
-        }
-    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crds::host::Capabilities;
 use crds::{Host, HostSpec, HostStatus, SYSTEM_NAMESPACE};
+use host::qemu::accelerator::Verdict;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{ApiError, sentence};
 
-pub use status::{capacity, observe_capabilities};
+use status::observe_capabilities;
 
 /// Time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -33,13 +34,14 @@ pub struct Registration {
     pub host: String,
     /// Where the door listens.
     pub endpoint: String,
-    /// What was probed.
-    pub capabilities: Capabilities,
+    /// What instructions run on, and why.
+    pub accelerator: Verdict,
 }
 
 /// Registers the Host, trying until it stands, then renews the Lease until `shutdown`.
 pub async fn keep(client: Client, registration: Registration, shutdown: CancellationToken) {
     let started = crds::condition::now();
+    let capabilities = observe_capabilities(&registration.accelerator).await;
     let mut registered = false;
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,7 +52,7 @@ pub async fn keep(client: Client, registration: Registration, shutdown: Cancella
         }
         let told = async {
             if !registered {
-                register(&client, &registration, started).await?;
+                register(&client, &registration, &capabilities, started).await?;
                 registered = true;
             }
             renew(&client, &registration.host).await
@@ -62,7 +64,12 @@ pub async fn keep(client: Client, registration: Registration, shutdown: Cancella
     }
 }
 
-async fn register(client: &Client, registration: &Registration, started: jiff::Timestamp) -> Result<(), ApiError> {
+async fn register(
+    client: &Client,
+    registration: &Registration,
+    capabilities: &Capabilities,
+    started: jiff::Timestamp,
+) -> Result<(), ApiError> {
     let api = Api::<Host>::all(client.clone());
     let name = registration.host.as_str();
     let failed = |verb: &'static str| {
@@ -72,7 +79,7 @@ async fn register(client: &Client, registration: &Registration, started: jiff::T
         Some(host) => host,
         None => create(&api, name).await.map_err(failed("create"))?,
     };
-    let wanted = status::compute(registration, &host, started);
+    let wanted = status::compute(registration, capabilities, &host, started);
     let patch = json!({"status": wanted});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
         .await

@@ -9,7 +9,12 @@ use tokio::process::Command;
 use super::Registration;
 
 /// The Host's status.
-pub(super) fn compute(registration: &Registration, host: &Host, started: Timestamp) -> HostStatus {
+pub(super) fn compute(
+    registration: &Registration,
+    capabilities: &Capabilities,
+    host: &Host,
+    started: Timestamp,
+) -> HostStatus {
     let mut conditions = host.status.clone().unwrap_or_default().conditions;
     let generation = host.metadata.generation;
     set(&mut conditions, READY, true, "AgentRunning", "The agent is up.", generation);
@@ -17,7 +22,7 @@ pub(super) fn compute(registration: &Registration, host: &Host, started: Timesta
         observed_generation: generation,
         endpoint: Some(registration.endpoint.clone()),
         capacity: capacity(),
-        capabilities: registration.capabilities.clone(),
+        capabilities: capabilities.clone(),
         boot_id: Some(process::boot_id()),
         agent_started_at: Some(started),
         conditions,
@@ -25,7 +30,7 @@ pub(super) fn compute(registration: &Registration, host: &Host, started: Timesta
 }
 
 /// Processors this process may use, and the machine's memory.
-pub fn capacity() -> Capacity {
+fn capacity() -> Capacity {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let info = rustix::system::sysinfo();
     Capacity {
@@ -35,7 +40,7 @@ pub fn capacity() -> Capacity {
 }
 
 /// What this machine can do. A QEMU that is missing is told here, and again by the machine that needs it.
-pub async fn observe_capabilities(accelerator: &host::qemu::accelerator::Verdict) -> Capabilities {
+pub(super) async fn observe_capabilities(accelerator: &host::qemu::accelerator::Verdict) -> Capabilities {
     let uname = rustix::system::uname();
     Capabilities {
         accelerator: accelerator.accelerator.to_string(),

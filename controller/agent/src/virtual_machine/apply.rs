@@ -12,7 +12,7 @@ use host::link::LinkName;
 use host::netns::{self, Namespaces};
 use host::qemu::accelerator::{Accelerator, Verdict};
 use host::qemu::command::tap_fd;
-use host::qemu::machine::{Disk, DiskFormat, Kernel, Machine, Nic, RECORD};
+use host::qemu::machine::RECORD;
 use host::qemu::monitor::Monitor;
 use host::qemu::reach::Identity;
 use host::qemu::start;
@@ -21,11 +21,12 @@ use jiff::Timestamp;
 use process::{ProcessId, Record};
 
 use super::error::Error;
-use super::machines::Machines;
+use super::machine;
+use crate::running::Machines;
 use super::plan::{Found, Step};
 use super::resolve::{self, Resolved};
 use super::state::{PluggedNic, State};
-use super::vitals::{Follower, Vitals};
+use crate::running::vitals::{Follower, Vitals};
 use crate::engine::Queue;
 use crate::error::sentence;
 use crate::layout::{self, FileError, Layout, Owner};
@@ -134,7 +135,7 @@ impl HostHands {
     }
 
     fn root(&self, job: &Job) -> PathBuf {
-        self.dir(job).join("root.qcow2")
+        self.layout.root_disk(&job.owner.uid)
     }
 
     fn remember(&self, job: &Job, change: impl FnOnce(&mut State)) -> Result<(), Error> {
@@ -169,7 +170,7 @@ impl HostHands {
         let begun = Instant::now();
         let resolved = resolved(job)?;
         let state = State::load(&self.dir(job))?;
-        let machine = self.machine(job, resolved);
+        let machine = machine::machine(&job.owner, resolved, &self.accelerator, &self.layout)?;
         let identity = identity(&state, &self.accelerator);
         let room = self.room(resolved).await?;
         for volume in &resolved.volumes {
@@ -206,44 +207,6 @@ impl HostHands {
         }
         self.follow(job, id, Some(monitor));
         Ok(())
-    }
-
-    fn machine(&self, job: &Job, resolved: &Resolved) -> Machine {
-        let root = Disk {
-            node_name: "root".to_owned(),
-            path: self.root(job),
-            format: DiskFormat::Qcow2,
-            read_only: false,
-            serial: "root".to_owned(),
-        };
-        let data = resolved.volumes.iter().enumerate().map(|(index, volume)| Disk {
-            node_name: format!("data{index}"),
-            path: volume.path.clone(),
-            format: DiskFormat::Raw,
-            read_only: false,
-            serial: volume.serial.clone(),
-        });
-        let kernel = resolved.image.kernel.as_ref().map(|kernel| Kernel {
-            image: kernel.clone(),
-            initrd: resolved.image.initrd.clone(),
-            cmdline: resolved.cmdline(),
-        });
-        Machine {
-            uuid: resolved.uid,
-            name: format!("{}/{}", job.owner.namespace, job.owner.name),
-            cpus: resolved.cpus,
-            memory_bytes: resolved.memory_bytes,
-            accelerator: self.accelerator.accelerator,
-            kernel,
-            disks: std::iter::once(root).chain(data).collect(),
-            nics: (0..resolved.nics.len())
-                .zip(&resolved.nics)
-                .map(|(index, nic)| Nic { id: format!("net{index}"), mac: nic.mac, mtu: Some(nic.mtu) })
-                .collect(),
-            hotplug_ports: 0,
-            run_dir: self.layout.run_dir(&job.owner.uid),
-            paused: false,
-        }
     }
 
     /// The namespace QEMU runs in: its first network's, or the host's own underlay; never the machine's.
@@ -393,6 +356,10 @@ fn tap_failed(nic: &resolve::Nic, source: host::tap::Error) -> Error {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -6,12 +6,11 @@
 
 pub mod apply;
 pub mod error;
-pub mod machines;
+pub mod machine;
 pub mod plan;
 pub mod resolve;
 pub mod state;
 pub mod status;
-pub mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::error::{Error, Waiting};
 use crate::engine::Cache;
 use crate::error::sentence;
-use crate::image::library::{BuiltImage, Library};
+use crate::library::{BuiltImage, Library};
 use crate::layout::Layout;
 use crate::names;
-use crate::network::plan::parse_mac;
+use crate::mac::parse_mac;
 
 /// Everything needed to build the machine.
 #[derive(Clone, Debug)]
@@ -82,17 +82,6 @@ pub struct References {
     pub library: Arc<Library>,
     /// Directories.
     pub layout: Layout,
-}
-
-impl Resolved {
-    /// The guest kernel's command line. The owner's words come last, so that they win.
-    pub fn cmdline(&self) -> String {
-        let ours = ["root=/dev/vda", "rw", "console=ttyS0", "net.ifnames=0", "panic=10", "quiet"];
-        let mut words: Vec<String> = ours.into_iter().map(str::to_owned).collect();
-        words.push(format!("systemd.hostname={}", self.name));
-        words.extend(self.kernel_arguments.iter().cloned());
-        words.join(" ")
-    }
 }
 
 /// All of it, or the first thing that is missing.

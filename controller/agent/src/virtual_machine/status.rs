@@ -6,7 +6,7 @@ use crds::{VirtualMachine, VirtualMachineStatus};
 
 use super::error::Waiting;
 use super::plan::Found;
-use super::vitals::Vitals;
+use crate::running::vitals::Vitals;
 
 /// What went wrong in this look, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use process::ProcessId;
 
 use super::plan::Step;
 use super::state::State;
-use super::vitals::Vitals;
+use crate::running::vitals::Vitals;
 use super::*;
 
 /// A host in memory; `failing` names the calls that fail, counted from 0.

@@ -95,7 +95,11 @@ async fn make(path: PathBuf, wish: Wish) -> Result<(), Error> {
     let work = move || blockdev::ensure_volume(&path, wish.bytes, wish.ext4.as_ref(), None);
     match tokio::task::spawn_blocking(work).await {
         Ok(made) => Ok(made.map(drop)?),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -188,10 +188,19 @@ impl House {
     }
 
     pub async fn kill_dnsmasq(&self) {
-        let all = self.dnsmasq_pids();
-        assert_eq!(all.len(), 1, "{all:?}");
-        let id = process::ProcessId::of(all[0]).unwrap();
-        id.signal(rustix::process::Signal::KILL).unwrap();
+        // It may be on its way from one process to the next just now.
+        let mut one = None;
+        self.until(|| {
+            let all = self.dnsmasq_pids();
+            all.len() == 1 && all.first().and_then(|pid| process::ProcessId::of(*pid)).is_some()
+        })
+        .await;
+        while one.is_none() {
+            one = self.dnsmasq_pids().first().and_then(|pid| process::ProcessId::of(*pid));
+            tokio::task::yield_now().await;
+        }
+        let id = one.unwrap();
+        let _ = id.signal(rustix::process::Signal::KILL);
         id.exited().await;
     }
 
@@ -230,6 +239,14 @@ impl House {
 impl Drop for House {
     /// A failed test must leave nothing either.
     fn drop(&mut self) {
+        if let Some((shutdown, task)) = self.running.take() {
+            // First the agent, or it repairs what is removed here. It runs on other threads of this runtime.
+            shutdown.cancel();
+            let end = std::time::Instant::now() + DEADLINE;
+            while !task.is_finished() && std::time::Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         for program in ["qemu", "dnsmasq"] {
             for id in self.processes(program).into_iter().filter_map(process::ProcessId::of) {
                 let _ = id.signal(rustix::process::Signal::KILL);

@@ -2,13 +2,15 @@
 //!
 //! All of it is lost with this process and made again by adoption. The door and the faults find a running machine here.
 
+pub mod vitals;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::vitals::{Follower, Vitals};
+use vitals::{Follower, Vitals};
 
 /// The register.
 #[derive(Default)]
