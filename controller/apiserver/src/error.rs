@@ -160,7 +160,8 @@ impl Error {
             Self::NotFound(s) | Self::AlreadyExists(s) | Self::Conflict(s, _) => (s, Vec::new()),
             Self::Invalid(s, causes) => (s, causes_json(causes)),
             Self::Forbidden { subject, cause, .. } => {
-                let cause = cause.iter().map(|cause| &**cause).map(|(r, m, f)| json!({"reason": r, "message": m, "field": f}));
+                let cause =
+                    cause.iter().map(|cause| &**cause).map(|(r, m, f)| json!({"reason": r, "message": m, "field": f}));
                 (subject, cause.collect())
             }
             Self::NoRoute => return Some(json!({})),

@@ -46,7 +46,9 @@ fn version() -> &'static str {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Start the controller on this machine: server and agent
-    #[command(after_help = "Examples:\n  clusterctl up\n  clusterctl up --detach --data-dir /srv/lab\n  clusterctl up --no-agent")]
+    #[command(
+        after_help = "Examples:\n  clusterctl up\n  clusterctl up --detach --data-dir /srv/lab\n  clusterctl up --no-agent"
+    )]
     Up(control::up::UpArgs),
     /// Run the server: API, reconcilers and test engine (`up` does this for you)
     #[command(after_help = "Example:\n  clusterctl server --listen 127.0.0.1:6443")]

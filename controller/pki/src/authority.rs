@@ -5,13 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 
-use crate::inspect::{
-    belongs, der_of, has_usage, inspect, issuer_key_id_of, key_id_of, lasts, since_epoch, to_pem,
-};
+use crate::inspect::{belongs, der_of, has_usage, inspect, issuer_key_id_of, key_id_of, lasts, since_epoch, to_pem};
 use crate::name::with_subject;
 use crate::store::Directory;
 use crate::{Error, Result, Subject, subject_of};
@@ -73,9 +71,7 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("cert_pem", &self.cert_pem)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
     }
 }
 
@@ -96,41 +92,24 @@ impl Authority {
         let key_path = directory.key_path(CA);
         let cert = directory.read(&directory.cert_path(CA))?;
         let key = match (directory.read(&key_path)?, &cert) {
-            (Some(pem), _) => KeyPair::from_pem(&pem).map_err(|source| Error::Certificate {
-                action: "read the authority's key",
-                source,
-            })?,
+            (Some(pem), _) => KeyPair::from_pem(&pem)
+                .map_err(|source| Error::Certificate { action: "read the authority's key", source })?,
             (None, None) => generate()?,
             (None, Some(_)) => return Err(Error::KeyLost { path: key_path }),
         };
-        if let Some(cert_pem) =
-            cert.filter(|pem| lasts(pem, DAY * CA_RENEW_DAYS) && belongs(pem, &key))
-        {
+        if let Some(cert_pem) = cert.filter(|pem| lasts(pem, DAY * CA_RENEW_DAYS) && belongs(pem, &key)) {
             return Authority::new(cert_pem, key);
         }
         let cert_pem = self_signed(common_name, &key)?;
-        directory.write(
-            CA,
-            &Identity {
-                cert_pem: cert_pem.clone(),
-                key_pem: key.serialize_pem(),
-            },
-        )?;
+        directory.write(CA, &Identity { cert_pem: cert_pem.clone(), key_pem: key.serialize_pem() })?;
         Authority::new(cert_pem, key)
     }
 
     fn new(cert_pem: String, key: KeyPair) -> Result<Authority> {
-        let failed = |source| Error::Certificate {
-            action: "read the authority's certificate",
-            source,
-        };
+        let failed = |source| Error::Certificate { action: "read the authority's certificate", source };
         let key_id = inspect(&cert_pem, key_id_of)?.unwrap_or_default();
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key).map_err(failed)?;
-        Ok(Authority {
-            cert_pem,
-            key_id,
-            issuer,
-        })
+        Ok(Authority { cert_pem, key_id, issuer })
     }
 
     /// The authority's certificate (PEM), for those who shall trust it.
@@ -140,10 +119,7 @@ impl Authority {
 
     /// Issues a certificate with a new key, for a year.
     pub fn issue(&self, subject: &Subject, usage: &Usage) -> Result<Identity> {
-        let failed = |source| Error::Certificate {
-            action: "issue a certificate",
-            source,
-        };
+        let failed = |source| Error::Certificate { action: "issue a certificate", source };
         let key = generate()?;
         let mut params = CertificateParams::new(usage.names().to_vec()).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
@@ -154,20 +130,11 @@ impl Authority {
         set_validity(&mut params, LEAF_DAYS);
         let unnamed = params.signed_by(&key, &self.issuer).map_err(failed)?;
         let der = with_subject(unnamed.der(), subject, self.issuer.key())?;
-        Ok(Identity {
-            cert_pem: to_pem(&der),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Identity { cert_pem: to_pem(&der), key_pem: key.serialize_pem() })
     }
 
     /// The identity kept in a directory as `NAME.crt` and `NAME.key`, issued when it is absent or no longer what is asked for.
-    pub fn load_or_issue(
-        &self,
-        dir: &Path,
-        name: &str,
-        subject: &Subject,
-        usage: &Usage,
-    ) -> Result<Identity> {
+    pub fn load_or_issue(&self, dir: &Path, name: &str, subject: &Subject, usage: &Usage) -> Result<Identity> {
         let directory = Directory::open(dir)?;
         let cert = directory.read(&directory.cert_path(name))?;
         let key = directory.read(&directory.key_path(name))?;
@@ -187,42 +154,28 @@ impl Authority {
             return false;
         };
         let pem = &identity.cert_pem;
-        let ours = inspect(pem, |cert| {
-            issuer_key_id_of(cert).as_deref() == Some(&self.key_id[..]) && has_usage(cert, usage)
-        });
-        let named = der_of(pem)
-            .and_then(|der| subject_of(&der))
-            .is_ok_and(|found| found == *subject);
+        let ours =
+            inspect(pem, |cert| issuer_key_id_of(cert).as_deref() == Some(&self.key_id[..]) && has_usage(cert, usage));
+        let named = der_of(pem).and_then(|der| subject_of(&der)).is_ok_and(|found| found == *subject);
         named && ours.unwrap_or(false) && lasts(pem, DAY * LEAF_RENEW_DAYS) && belongs(pem, &key)
     }
 }
 
 fn generate() -> Result<KeyPair> {
-    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|source| Error::Certificate {
-        action: "make a key",
-        source,
-    })
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        .map_err(|source| Error::Certificate { action: "make a key", source })
 }
 
 fn self_signed(common_name: &str, key: &KeyPair) -> Result<String> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     set_validity(&mut params, CA_DAYS);
     let cert = params
         .self_signed(key)
-        .map_err(|source| Error::Certificate {
-            action: "make the authority's certificate",
-            source,
-        })?;
+        .map_err(|source| Error::Certificate { action: "make the authority's certificate", source })?;
     Ok(cert.pem())
 }
 

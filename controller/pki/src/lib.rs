@@ -32,9 +32,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A certificate authority lost its key.
-    #[error(
-        "{path:?} is missing beside its certificate: restore it, or remove both to begin with a new authority"
-    )]
+    #[error("{path:?} is missing beside its certificate: restore it, or remove both to begin with a new authority")]
     KeyLost {
         /// Where the key belongs.
         path: PathBuf,

@@ -28,14 +28,8 @@ pub struct Subject {
 
 impl Subject {
     /// A user of these groups.
-    pub fn new<G: Into<String>>(
-        user: impl Into<String>,
-        groups: impl IntoIterator<Item = G>,
-    ) -> Subject {
-        Subject {
-            common_name: user.into(),
-            organizations: groups.into_iter().map(Into::into).collect(),
-        }
+    pub fn new<G: Into<String>>(user: impl Into<String>, groups: impl IntoIterator<Item = G>) -> Subject {
+        Subject { common_name: user.into(), organizations: groups.into_iter().map(Into::into).collect() }
     }
 
     fn to_der(&self) -> Vec<u8> {
@@ -59,67 +53,38 @@ impl Subject {
 /// Reads user and groups from a certificate (DER). Says nothing about who signed it.
 pub fn subject_of(cert_der: &[u8]) -> Result<Subject> {
     let malformed = |reason: String| Error::Malformed { reason };
-    let (_, certificate) =
-        X509Certificate::from_der(cert_der).map_err(|error| malformed(error.to_string()))?;
+    let (_, certificate) = X509Certificate::from_der(cert_der).map_err(|error| malformed(error.to_string()))?;
     let name = certificate.subject();
     let mut common_names = name.iter_common_name();
     let common_name = match (common_names.next(), common_names.next()) {
-        (Some(only), None) => only
-            .as_str()
-            .map_err(|error| malformed(error.to_string()))?
-            .to_owned(),
+        (Some(only), None) => only.as_str().map_err(|error| malformed(error.to_string()))?.to_owned(),
         (None, _) => return Err(malformed("it names no user (common name)".to_owned())),
         (Some(_), Some(_)) => {
-            return Err(malformed(
-                "it names several users (common names)".to_owned(),
-            ));
+            return Err(malformed("it names several users (common names)".to_owned()));
         }
     };
     let organizations = name
         .iter_organization()
-        .map(|value| {
-            value
-                .as_str()
-                .map(str::to_owned)
-                .map_err(|error| malformed(error.to_string()))
-        })
+        .map(|value| value.as_str().map(str::to_owned).map_err(|error| malformed(error.to_string())))
         .collect::<Result<_>>()?;
-    Ok(Subject {
-        common_name,
-        organizations,
-    })
+    Ok(Subject { common_name, organizations })
 }
 
 /// The same certificate (DER) for another subject, signed with the issuer's key.
-pub(crate) fn with_subject(
-    cert_der: &[u8],
-    subject: &Subject,
-    issuer: &KeyPair,
-) -> Result<Vec<u8>> {
-    let (mut fields, algorithm) = take_apart(cert_der).map_err(|error| Error::Malformed {
-        reason: error.to_string(),
-    })?;
+pub(crate) fn with_subject(cert_der: &[u8], subject: &Subject, issuer: &KeyPair) -> Result<Vec<u8>> {
+    let (mut fields, algorithm) =
+        take_apart(cert_der).map_err(|error| Error::Malformed { reason: error.to_string() })?;
     fields[SUBJECT_FIELD] = subject.to_der();
     let signed_part = construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            fields
-                .iter()
-                .for_each(|field| writer.next().write_der(field))
-        })
+        writer.write_sequence(|writer| fields.iter().for_each(|field| writer.next().write_der(field)))
     });
-    let signature = issuer
-        .sign(&signed_part)
-        .map_err(|source| Error::Certificate {
-            action: "sign a certificate",
-            source,
-        })?;
+    let signature =
+        issuer.sign(&signed_part).map_err(|source| Error::Certificate { action: "sign a certificate", source })?;
     Ok(construct_der(|writer| {
         writer.write_sequence(|writer| {
             writer.next().write_der(&signed_part);
             writer.next().write_der(&algorithm);
-            writer
-                .next()
-                .write_bitvec_bytes(&signature, signature.len() * 8);
+            writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
         })
     }))
 }
@@ -129,9 +94,7 @@ fn take_apart(cert_der: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<u8>), ASN1Error> {
     parse_der(cert_der, |reader| {
         reader.read_sequence(|reader| {
             let fields = reader.next().read_sequence(|reader| {
-                (0..FIELDS_OF_A_V3_CERTIFICATE)
-                    .map(|_| reader.next().read_der())
-                    .collect::<Result<Vec<_>, _>>()
+                (0..FIELDS_OF_A_V3_CERTIFICATE).map(|_| reader.next().read_der()).collect::<Result<Vec<_>, _>>()
             })?;
             let algorithm = reader.next().read_der()?;
             let (signature, _) = reader.next().read_bitvec_bytes()?;

@@ -17,26 +17,12 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn open(path: &Path) -> Result<Directory> {
-        let failed = |action| {
-            move |source| Error::File {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed("create"))?;
+        let failed = |action| move |source| Error::File { action, path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed("create"))?;
         let lock = File::open(path).map_err(failed("lock"))?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|errno| failed("lock")(errno.into()))?;
-        Ok(Directory {
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed("lock")(errno.into()))?;
+        Ok(Directory { path: path.to_owned(), _lock: lock })
     }
 
     pub(crate) fn key_path(&self, name: &str) -> PathBuf {
@@ -51,11 +37,7 @@ impl Directory {
         match fs::read_to_string(path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::File {
-                action: "read",
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
         }
     }
 
@@ -67,20 +49,13 @@ impl Directory {
 
     fn replace(&self, path: &Path, text: &str, mode: u32) -> Result<()> {
         let written = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(".new-")
-                .tempfile_in(&self.path)?;
-            file.as_file()
-                .set_permissions(Permissions::from_mode(mode))?;
+            let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.path)?;
+            file.as_file().set_permissions(Permissions::from_mode(mode))?;
             file.write_all(text.as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(path).map_err(|error| error.error)?;
             Ok(())
         };
-        written().map_err(|source| Error::File {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        })
+        written().map_err(|source| Error::File { action: "write", path: path.to_owned(), source })
     }
 }

@@ -21,12 +21,9 @@ pub fn install_crypto_provider() {
 /// A server that admits only clients whose certificate this authority signed, over HTTP/2 or 1.1.
 pub fn server_config(identity: &Identity, client_ca_pem: &str) -> Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots(client_ca_pem)?),
-        provider.clone(),
-    )
-    .build()
-    .map_err(failed)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone())
+        .build()
+        .map_err(failed)?;
     let (chain, key) = parts(identity)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -50,9 +47,7 @@ pub fn client_config(identity: &Identity, server_ca_pem: &str) -> Result<ClientC
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {
-    Error::Tls {
-        reason: error.to_string(),
-    }
+    Error::Tls { reason: error.to_string() }
 }
 
 fn roots(ca_pem: &str) -> Result<RootCertStore> {
@@ -67,9 +62,8 @@ fn roots(ca_pem: &str) -> Result<RootCertStore> {
 }
 
 fn parts(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let chain = CertificateDer::pem_slice_iter(identity.cert_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
+    let chain =
+        CertificateDer::pem_slice_iter(identity.cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(failed)?;
     Ok((chain, key))
 }

@@ -66,7 +66,8 @@ impl Lab {
     /// A directory for an instance; nothing runs yet.
     pub fn new() -> Result<Lab> {
         let dir = tempfile::Builder::new().prefix("clusterctl-e2e-").tempdir().context("failed to make a directory")?;
-        let files = tempfile::Builder::new().prefix("clusterctl-files-").tempdir().context("failed to make a directory")?;
+        let files =
+            tempfile::Builder::new().prefix("clusterctl-files-").tempdir().context("failed to make a directory")?;
         Ok(Lab { dir, files, binary: binary()?, image_cache: image_cache(), finished: false })
     }
 
@@ -152,7 +153,8 @@ impl Lab {
 
     /// One of our processes: `up`, `server`, `agent-host01` or `etcd`.
     pub fn process(&self, name: &str) -> Result<ProcessId> {
-        let path = if name == "etcd" { self.join("etcd/process.json") } else { self.join(format!("server/{name}.json")) };
+        let path =
+            if name == "etcd" { self.join("etcd/process.json") } else { self.join(format!("server/{name}.json")) };
         let record = Record::load(&path)?.with_context(|| format!("{name} has no record"))?;
         record.running().with_context(|| format!("{name} does not run"))
     }
@@ -160,7 +162,9 @@ impl Lab {
     /// Kills one of our processes without any chance to tidy up. One that is dead already stays so.
     pub fn kill(&self, name: &str) -> Result<()> {
         match self.process(name) {
-            Ok(id) if id.is_alive() => Ok(id.signal(Signal::KILL).or_else(|error| if id.is_alive() { Err(error) } else { Ok(()) })?),
+            Ok(id) if id.is_alive() => {
+                Ok(id.signal(Signal::KILL).or_else(|error| if id.is_alive() { Err(error) } else { Ok(()) })?)
+            }
             // Between two lives.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -214,7 +218,10 @@ fn binary() -> Result<PathBuf> {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/clusterctl"),
     };
     path.canonicalize().with_context(|| {
-        format!("{} is missing: build it with `cargo build --release --package clusterctl`, or set CLUSTERCTL_BINARY", path.display())
+        format!(
+            "{} is missing: build it with `cargo build --release --package clusterctl`, or set CLUSTERCTL_BINARY",
+            path.display()
+        )
     })
 }
 
@@ -228,7 +235,8 @@ pub fn tool(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
-    let tools = std::env::var_os("CLUSTERCTL_TOOLS").map_or_else(|| "/var/cache/clusterctl/tools".into(), PathBuf::from);
+    let tools =
+        std::env::var_os("CLUSTERCTL_TOOLS").map_or_else(|| "/var/cache/clusterctl/tools".into(), PathBuf::from);
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let places = [tools.join("bin"), tools.join("usr/bin")].into_iter().chain(std::env::split_paths(&on_path));
     places

@@ -25,7 +25,8 @@ impl Marks {
             let mark: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
             format!("photon-{mark}-")
         };
-        let namespaces = hosts.filter_map(|host| host.file_name().into_string().ok()).map(|host| prefix(&host)).collect();
+        let namespaces =
+            hosts.filter_map(|host| host.file_name().into_string().ok()).map(|host| prefix(&host)).collect();
         Marks { id, namespaces }
     }
 }

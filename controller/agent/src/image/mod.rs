@@ -18,9 +18,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::engine::{Cache, Reconciler};
 use crate::error::{Failure, Retry, sentence};
+use crate::library::Library;
 use crate::objects::Objects;
 use error::Error;
-use crate::library::Library;
 
 /// Builds at once: each fills a core and a disk's queue.
 const BUILDS: usize = 2;

@@ -171,5 +171,4 @@ mod tests {
         bare.spec.mac = None;
         assert_eq!(wanted(&names(), &network(), &[Arc::new(bare)]).unwrap().ports, []);
     }
-
 }

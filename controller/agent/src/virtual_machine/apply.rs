@@ -22,15 +22,15 @@ use process::{ProcessId, Record};
 
 use super::error::Error;
 use super::machine;
-use crate::running::Machines;
 use super::plan::{Found, Step};
 use super::resolve::{self, Resolved};
 use super::state::{PluggedNic, State};
-use crate::running::vitals::{Follower, Vitals};
 use crate::engine::Queue;
 use crate::error::sentence;
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::names::Names;
+use crate::running::Machines;
+use crate::running::vitals::{Follower, Vitals};
 use crate::taps::{Plugged, Taps};
 use crate::user_ids::UserIds;
 

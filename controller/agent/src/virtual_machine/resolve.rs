@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::error::{Error, Waiting};
 use crate::engine::Cache;
 use crate::error::sentence;
-use crate::library::{BuiltImage, Library};
 use crate::layout::Layout;
-use crate::names;
+use crate::library::{BuiltImage, Library};
 use crate::mac::parse_mac;
+use crate::names;
 
 /// Everything needed to build the machine.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use process::ProcessId;
 
 use super::plan::Step;
 use super::state::State;
-use crate::running::vitals::Vitals;
 use super::*;
+use crate::running::vitals::Vitals;
 
 /// A host in memory; `failing` names the calls that fail, counted from 0.
 #[derive(Default)]

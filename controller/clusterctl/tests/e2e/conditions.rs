@@ -34,7 +34,9 @@ async fn a_damaged_or_forbidden_image_is_refused_with_the_reason() -> Result<()>
     let client = objects::client(&lab).await?;
     let disk = lab.write("disk.img", [0_u8; 4096])?.display().to_string();
     let backed = lab.files().join("backed.img").display().to_string();
-    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", "-u", &backed, "1M"]).status()?;
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", "-u", &backed, "1M"])
+        .status()?;
     ensure!(made.success(), "qemu-img failed");
     let digest = sh("sha256sum", &[&backed])?.split(' ').next().context("no digest")?.to_owned();
     let all = [
@@ -63,7 +65,8 @@ async fn missing_programs_are_told_and_the_machine_comes_when_they_do() -> Resul
     lab.apply(&format!("{}{}{machine}{loose}", standstill(&lab)?, machines::network("net", "10.66.0.0/24")))?.ok()?;
 
     let ports: Api<Port> = Api::default_namespaced(client.clone());
-    let names = |conditions: &[crds::Condition], word: &str| find(conditions, READY).is_some_and(|c| c.message.contains(word));
+    let names =
+        |conditions: &[crds::Condition], word: &str| find(conditions, READY).is_some_and(|c| c.message.contains(word));
     let told = |port: &Port| port.status.as_ref().is_some_and(|s| names(&s.conditions, "CLUSTERCTL_DNSMASQ"));
     objects::object(&ports, "still", SOON, told).await?;
     let vms: Api<VirtualMachine> = Api::default_namespaced(client);
