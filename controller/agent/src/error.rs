@@ -51,7 +51,7 @@ pub enum ApiError {
         name: String,
         /// Cause.
         #[source]
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// The object changed under every attempt.
     #[error("{kind} {name} changed under {attempts} attempts to write it")]

@@ -145,10 +145,8 @@ impl Objects {
 
     /// Tells people what happened to the object. An event that cannot be written is logged: it must stop nothing.
     pub async fn event<K: Kind>(&self, object: &K, warning: bool, reason: &str, action: &str, note: impl Into<String>) {
-        let mut note = note.into();
-        if note.len() > 1000 {
-            note.truncate(note.floor_char_boundary(1000));
-        }
+        // The API refuses a longer one; in UTF-8 a character has at most four bytes.
+        let note: String = note.into().chars().take(250).collect();
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
@@ -174,5 +172,5 @@ fn is(error: &kube::Error, code: u16) -> bool {
 }
 
 fn failed<K: Kind>(verb: &'static str, name: &str, source: kube::Error) -> ApiError {
-    ApiError::Request { verb, kind: K::kind(&()).into_owned(), name: name.to_owned(), source }
+    ApiError::Request { verb, kind: K::kind(&()).into_owned(), name: name.to_owned(), source: Box::new(source) }
 }

@@ -73,7 +73,7 @@ async fn register(
     let api = Api::<Host>::all(client.clone());
     let name = registration.host.as_str();
     let failed = |verb: &'static str| {
-        move |source| ApiError::Request { verb, kind: "Host".into(), name: name.to_owned(), source }
+        move |source| ApiError::Request { verb, kind: "Host".into(), name: name.to_owned(), source: Box::new(source) }
     };
     let host = match api.get_opt(name).await.map_err(failed("read"))? {
         Some(host) => host,
@@ -103,7 +103,7 @@ async fn create(api: &Api<Host>, name: &str) -> kube::Result<Host> {
 async fn renew(client: &Client, host: &str) -> Result<(), ApiError> {
     let api = Api::<Lease>::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let failed = |verb: &'static str| {
-        move |source| ApiError::Request { verb, kind: "Lease".into(), name: host.to_owned(), source }
+        move |source| ApiError::Request { verb, kind: "Lease".into(), name: host.to_owned(), source: Box::new(source) }
     };
     let now = MicroTime(k8s_openapi::jiff::Timestamp::now());
     let patch = json!({"spec": {"renewTime": now}});

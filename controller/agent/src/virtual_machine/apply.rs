@@ -349,7 +349,7 @@ fn spec(nic: &PluggedNic, owner_uid: u32) -> Result<Spec, Error> {
 }
 
 fn tap_failed(nic: &resolve::Nic, source: host::tap::Error) -> Error {
-    Error::Tap { device: nic.tap.to_string(), port: nic.port.clone(), source }
+    Error::Tap { device: nic.tap.to_string(), port: nic.port.clone(), source: Box::new(source) }
 }
 
 /// File work that may take a moment, off the runtime's workers.

@@ -27,7 +27,7 @@ pub enum Error {
         port: String,
         /// Cause.
         #[source]
-        source: host::tap::Error,
+        source: Box<host::tap::Error>,
     },
     /// The root disk.
     #[error("failed to make the root disk")]

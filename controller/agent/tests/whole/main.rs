@@ -3,6 +3,8 @@
 //! The image is an empty disk without a kernel, so QEMU stays in its firmware: all that an agent does without a guest is
 //! proved here in seconds; what needs a guest is proved by the smoke run.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+
 mod fake_api;
 mod house;
 
