@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use figure::Report;
 use lab::Lab;
@@ -93,7 +94,7 @@ async fn main() -> Result<ExitCode> {
     let mut report = Report::default();
     let measured = tokio::select! {
         done = measure(&lab, &options, &mut report) => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        stopped = asked_to_stop() => stopped,
     };
     let cleaned = lab.clean().await;
     // What was measured before something broke is still worth reading.
@@ -103,6 +104,16 @@ async fn main() -> Result<ExitCode> {
         std::fs::write(path, text + "\n").with_context(|| format!("failed to write {}", path.display()))?;
     }
     measured.and(cleaned).map(|()| ExitCode::SUCCESS)
+}
+
+/// Returns when interrupted or told to end: machines started by hand would stay otherwise.
+async fn asked_to_stop() -> Result<()> {
+    let mut end = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    tokio::select! {
+        _ = end.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    anyhow::bail!("told to stop")
 }
 
 async fn measure(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
