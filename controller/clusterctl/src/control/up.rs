@@ -9,7 +9,8 @@ use super::server::ServerArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
 use process::{ProcessId, Record, Spawn};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -177,8 +178,7 @@ async fn keep_alive(instance: Instance, child: Child, shutdown: CancellationToke
 }
 
 fn start(instance: &Instance, child: &Child, record: &Path) -> Result<ProcessId> {
-    let program = std::env::current_exe().context("failed to find our own program")?;
-    let mut spawn = Spawn::new(program, instance.log(&child.name)?);
+    let mut spawn = Spawn::new(own_program(child.user.is_some())?, instance.log(&child.name)?);
     spawn.args.clone_from(&child.arguments);
     spawn.env = passed_on();
     spawn.tag = instance.id().to_owned();
@@ -188,6 +188,17 @@ fn start(instance: &Instance, child: &Child, record: &Path) -> Result<ProcessId>
         .save(record)
         .with_context(|| format!("failed to record {}", child.name))?;
     Ok(id)
+}
+
+/// Our own program. A user that is not ours may not be able to pass through the directories above it (a build below
+/// `/root`, say); then the link of the kernel to it, which asks only for the file's own permission (proc(5)).
+fn own_program(for_another_user: bool) -> Result<PathBuf> {
+    let program = std::env::current_exe().context("failed to find our own program")?;
+    let open_to_all = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    if for_another_user && !program.ancestors().all(open_to_all) {
+        return Ok(PathBuf::from("/proc/self/exe"));
+    }
+    Ok(program)
 }
 
 /// The environment that our children get: where programs are, and how much to log.
