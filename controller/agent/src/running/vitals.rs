@@ -11,7 +11,7 @@
 //! in at a time; whoever else needs them takes a clone.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::virtual_machine::Readiness;
 use host::qemu::guest_agent::{GuestAgent, Program};
@@ -38,6 +38,9 @@ const MONITOR: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a failed command's last words that are told.
 const WORDS: usize = 300;
+/// How long they stand before newer ones are told. Many a program puts the time into its complaint, and a machine that is not
+/// ready yet is asked every second: that would be a write a second.
+const WORDS_STAND: Duration = Duration::from_secs(60);
 
 /// What is known of a running machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,18 +82,21 @@ pub struct Probe {
     /// Why not.
     pub message: Option<String>,
     failures: u32,
+    said: Option<Instant>,
 }
 
 impl Probe {
     /// Takes in one try. A ready machine stays ready until as many tries failed in a row as the threshold says.
-    fn note(&mut self, result: Result<(), String>, threshold: u32) {
+    fn note(&mut self, result: Result<(), String>, threshold: u32, now: Instant) {
         match result {
-            Ok(()) => *self = Probe { ready: Some(true), message: None, failures: 0 },
+            Ok(()) => *self = Probe { ready: Some(true), ..Probe::default() },
             Err(message) => {
                 self.failures = self.failures.saturating_add(1);
-                if self.ready != Some(true) || self.failures >= threshold {
+                let stands = self.said.is_some_and(|at| now.duration_since(at) < WORDS_STAND);
+                if (self.ready != Some(true) || self.failures >= threshold) && !stands {
                     self.ready = Some(false);
                     self.message = Some(message);
+                    self.said = Some(now);
                 }
             }
         }
@@ -342,7 +348,7 @@ async fn follow_readiness(shared: &Shared, agent: &GuestAgent, mut readiness: wa
                 // A try that a pause or a reboot fell into says nothing.
                 let now = shared.read();
                 if now.guest_agent && !now.paused && now.boot_id == vitals.boot_id {
-                    shared.change(|vitals| vitals.probe.note(result, wanted.failure_threshold));
+                    shared.change(|vitals| vitals.probe.note(result, wanted.failure_threshold, Instant::now()));
                 }
                 pause(wanted, shared.read().probe.ready)
             }
@@ -394,15 +400,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ready_machine_bears_as_many_failures_as_its_threshold_less_one() {
-        let mut probe = Probe::default();
-        probe.note(Err("no".into()), 3);
-        assert_eq!(probe.ready, Some(false), "what was never ready is not ready");
-        probe.note(Ok(()), 3);
-        probe.note(Err("no".into()), 3);
-        probe.note(Err("no".into()), 3);
+    fn words_that_differ_each_time_are_told_once_a_minute() {
+        let (mut probe, start) = (Probe::default(), Instant::now());
+        let mut told = Vec::new();
+        for second in 0..150 {
+            probe.note(Err(format!("not yet at {second}")), 3, start + Duration::from_secs(second));
+            if told.last() != probe.message.as_ref() {
+                told.extend(probe.message.clone());
+            }
+        }
+        assert_eq!(told, ["not yet at 0", "not yet at 60", "not yet at 120"]);
+        let later = start + Duration::from_secs(150);
+        probe.note(Ok(()), 3, later);
         assert_eq!(probe.visible(), (Some(true), &None));
-        probe.note(Err("gone".into()), 3);
+        (0..3).for_each(|_| probe.note(Err("gone".into()), 3, later));
+        assert_eq!(probe.visible(), (Some(false), &Some("gone".into())), "after a success nothing is kept back");
+    }
+
+    #[test]
+    fn a_ready_machine_bears_as_many_failures_as_its_threshold_less_one() {
+        let (mut probe, now) = (Probe::default(), Instant::now());
+        probe.note(Err("no".into()), 3, now);
+        assert_eq!(probe.ready, Some(false), "what was never ready is not ready");
+        probe.note(Ok(()), 3, now);
+        probe.note(Err("no".into()), 3, now);
+        probe.note(Err("no".into()), 3, now);
+        assert_eq!(probe.visible(), (Some(true), &None));
+        probe.note(Err("gone".into()), 3, now);
         assert_eq!(probe.visible(), (Some(false), &Some("gone".into())));
     }
 

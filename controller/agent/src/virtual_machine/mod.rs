@@ -90,10 +90,13 @@ impl<H: Hands> VirtualMachines<H> {
             message: sentence(error),
             final_: error.retry() == Retry::OnChange,
         });
-        self.publish(vm, job, &found, waiting, trouble.as_ref()).await?;
-        done.map(|plan| plan.look_again.map_or_else(Action::await_change, Action::requeue))
+        let kept_back = self.publish(vm, job, &found, waiting, trouble.as_ref()).await?;
+        done.map(|plan| {
+            plan.look_again.into_iter().chain(kept_back).min().map_or_else(Action::await_change, Action::requeue)
+        })
     }
 
+    /// Stores the status; or says when to look again, because what it would say now is likely to change at once.
     async fn publish(
         &self,
         vm: &VirtualMachine,
@@ -101,11 +104,15 @@ impl<H: Hands> VirtualMachines<H> {
         found: &Found,
         waiting: Option<&Waiting>,
         trouble: Option<&Trouble>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Duration>, Error> {
         let vitals = self.hands.vitals(job);
         let ip = job.resolved.as_ref().and_then(|resolved| resolved.nics.first()).map(|nic| nic.ip.clone());
         let status = status::compute(&Facts { vm, found, vitals: &vitals, waiting, trouble, ip });
-        Ok(self.objects.publish(vm, status).await?)
+        let kept_back = status::kept_back(vm, &status, jiff::Timestamp::now());
+        if kept_back.is_none() {
+            self.objects.publish(vm, status).await?;
+        }
+        Ok(kept_back)
     }
 
     /// A spec that cannot be: said in the status; what runs goes on.

@@ -1,8 +1,11 @@
 //! The machine's status, computed from what was found. Pure.
 
+use std::time::Duration;
+
 use crds::condition::{Condition, READY, find, now, put};
 use crds::virtual_machine::{GUEST_AGENT_CONNECTED, RunStrategy, VmPhase};
 use crds::{VirtualMachine, VirtualMachineStatus};
+use jiff::Timestamp;
 
 use super::error::Waiting;
 use super::plan::Found;
@@ -33,6 +36,19 @@ pub struct Facts<'a> {
     pub trouble: Option<&'a Trouble>,
     /// Its first address.
     pub ip: Option<String>,
+}
+
+/// A machine is bound to this host a moment before its Port and its Volumes are. That it waits for them is told when it
+/// still does after this.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a new machine's first word, that it waits for something, is kept back yet.
+pub fn kept_back(vm: &VirtualMachine, status: &VirtualMachineStatus, now: Timestamp) -> Option<Duration> {
+    let new = vm.status.is_none() && status.phase == VmPhase::Pending;
+    let made = vm.metadata.creation_timestamp.as_ref().filter(|_| new)?;
+    // The time is the server's: a machine from the future is told of at once.
+    let age = Duration::try_from(now.duration_since(made.0)).ok()?;
+    PATIENCE.checked_sub(age).filter(|left| !left.is_zero())
 }
 
 struct Verdict {
@@ -236,6 +252,24 @@ mod tests {
         assert_eq!(status(&vm, &running(), &Vitals::default()).boot_id.as_deref(), Some("b"));
         let other = Found { process: Some(ProcessId { pid: 8, start_time: 1 }), ..Found::default() };
         assert_eq!(status(&vm, &other, &Vitals::default()).boot_id, None);
+    }
+
+    #[test]
+    fn a_new_machines_first_wait_is_told_when_it_lasts() {
+        let mut vm = vm();
+        let made = now();
+        vm.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(made));
+        let pending = VirtualMachineStatus { phase: VmPhase::Pending, ..Default::default() };
+        let after = |vm: &VirtualMachine, status: &_, seconds: i64| {
+            kept_back(vm, status, Timestamp::from_second(made.as_second() + seconds).unwrap())
+        };
+        assert_eq!(after(&vm, &pending, 1), Some(Duration::from_secs(2)));
+        assert_eq!(after(&vm, &pending, 3), None);
+        assert_eq!(after(&vm, &pending, -60), None, "the clocks differ");
+        let running = VirtualMachineStatus { phase: VmPhase::Running, ..Default::default() };
+        assert_eq!(after(&vm, &running, 1), None, "that it runs is told at once");
+        vm.status = Some(pending.clone());
+        assert_eq!(after(&vm, &pending, 1), None);
     }
 
     #[test]

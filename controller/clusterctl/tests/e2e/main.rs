@@ -13,3 +13,4 @@ mod objects;
 mod red;
 mod smoke;
 mod trouble;
+mod writes;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use crds::node::NodePhase;
 use crds::testrun::{RunPhase, StepPhase};
 use crds::virtual_machine::VmPhase;
 use crds::{Node, Port, TestRun, VirtualMachine};
@@ -13,6 +14,7 @@ use testkit::Lab;
 
 use crate::machines::{self, LEAN, exec, is_ready, qemus};
 use crate::objects::{self, SOON, until};
+use crate::writes::Writes;
 
 fn manifest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests").join(name)
@@ -89,10 +91,18 @@ async fn vm_two_networks_with_one_range_do_not_meet() -> Result<()> {
 async fn vm_six_machines_from_one_file_pass() -> Result<()> {
     let begun = Instant::now();
     let lab = Lab::up(&[])?;
+    let client = objects::client(&lab).await?;
+    let machine_writes = Writes::of::<VirtualMachine>(&client, is_ready).await?;
+    let node_writes =
+        Writes::of::<Node>(&client, |node| node.status.as_ref().is_some_and(|status| status.phase == NodePhase::Ready))
+            .await?;
     let ran = lab.run_within(Duration::from_secs(1500), &["run", "fresh-smoke"])?;
     println!("{}{}\nfresh-smoke: {} s", ran.stdout, ran.stderr, begun.elapsed().as_secs());
     ran.ok()?;
-    let client = objects::client(&lab).await?;
+    for (kind, writes) in [("VirtualMachine", machine_writes.until_ready()), ("Node", node_writes.until_ready())] {
+        println!("writes of a {kind} until Ready: {writes:?}");
+        ensure!(writes.len() == 6 && writes.values().all(|count| *count <= 8), "{kind}: {writes:?}");
+    }
     let run: TestRun = Api::default_namespaced(client.clone()).get("fresh-smoke").await?;
     let status = run.status.context("no status")?;
     ensure!(

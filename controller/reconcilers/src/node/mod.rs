@@ -61,8 +61,9 @@ async fn reconcile(node: Arc<Node>, cx: Arc<Context>) -> Result<Action, Error> {
         apply(&cx.client, &node, &mut found, step).await?;
     }
     let nodes: Api<Node> = write::api_of(&cx.client, node.as_ref())?;
-    write::status(&nodes, &node, status::of(&node, &found)).await?;
-    Ok(Action::await_change())
+    let told = status::told(&node, &found, jiff::Timestamp::now());
+    write::status(&nodes, &node, told.status).await?;
+    Ok(told.look_again.map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn observe(client: &Client, node: &Node) -> Result<Found, Error> {
