@@ -43,6 +43,8 @@ pub(crate) struct Call {
     pub subresource: Option<String>,
     /// The query.
     pub query: Query,
+    /// Fields that come twice in the body.
+    pub repeated: Vec<String>,
     /// The wished answer.
     pub accept: Accept,
     /// When watches shall end.
@@ -124,6 +126,7 @@ async fn objects(
         name: target.name.unwrap_or_default(),
         subresource: target.subresource,
         query,
+        repeated: Vec::new(),
         accept: Accept::negotiate(request.headers())?,
         closing: closing.unwrap_or_else(|| server.closing.subscribe()),
     };
@@ -160,6 +163,10 @@ fn check_door(resource: &Resource, target: &Target, verb: Verb) -> Result<(), Er
             Verb::Get | Verb::Update | Verb::Patch => Ok(()),
             _ => Err(Error::MethodNotAllowed),
         },
+        Some("scale") if resource.version().scale.is_some() => match verb {
+            Verb::Get | Verb::Update | Verb::Patch => Ok(()),
+            _ => Err(Error::MethodNotAllowed),
+        },
         Some("finalize") if resource.is("", "namespaces") => match verb {
             Verb::Update => Ok(()),
             _ => Err(Error::MethodNotAllowed),
@@ -168,9 +175,18 @@ fn check_door(resource: &Resource, target: &Target, verb: Verb) -> Result<(), Er
     }
 }
 
-async fn perform(server: &Arc<Server>, verb: Verb, call: Call, request: Request<Body>) -> Result<Response, Error> {
+async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Request<Body>) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let headers: &HeaderMap = &parts.headers;
+    if call.subresource.as_deref() == Some("scale") {
+        let bytes = body::read(body).await?;
+        let scale = match verb {
+            Verb::Update => server.put_scale(&call, &body::decode(headers, &bytes)?).await?,
+            Verb::Patch => server.patch_scale(&call, headers, &bytes).await?,
+            _ => server.scale(&call).await?,
+        };
+        return answer::document(200, &scale, call.accept);
+    }
     match verb {
         Verb::Get => {
             let view = server.get(&call).await?;
@@ -181,12 +197,12 @@ async fn perform(server: &Arc<Server>, verb: Verb, call: Call, request: Request<
             answer::list(&call, &page)
         }
         Verb::Create => {
-            let document = body::decode(headers, &body::read(body).await?)?;
+            let document = body::decode_noting(headers, &body::read(body).await?, &mut call.repeated)?;
             let written = server.create(&call, document).await?;
             answer::object(&call, written.code, &written.view, &written.warnings)
         }
         Verb::Update => {
-            let document = body::decode(headers, &body::read(body).await?)?;
+            let document = body::decode_noting(headers, &body::read(body).await?, &mut call.repeated)?;
             let written = server.update(&call, document).await?;
             answer::object(&call, written.code, &written.view, &written.warnings)
         }

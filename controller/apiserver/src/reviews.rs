@@ -1,7 +1,6 @@
 //! Questions about the caller: who am I, may I.
 //!
-//! Until access rules exist every proven caller may do everything, so the answers need nothing of the question; a
-//! protobuf question, as kubectl sends it, is therefore answered without being decoded.
+//! Until access rules exist every proven caller may do everything, so the answers need nothing of the question.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -47,10 +46,7 @@ pub(crate) async fn answer(review: Review, identity: &Identity, request: Request
     let accept = Accept::negotiate(request.headers())?;
     let (parts, content) = request.into_parts();
     let bytes = body::read(content).await?;
-    let asked = match body::media_type(&parts.headers) {
-        "application/vnd.kubernetes.protobuf" => Value::Null,
-        _ => body::decode(&parts.headers, &bytes)?,
-    };
+    let asked = body::decode(&parts.headers, &bytes)?;
     answer::document(201, &reply(review, identity, &asked), accept)
 }
 

@@ -41,10 +41,16 @@ pub fn media_type(headers: &HeaderMap) -> &str {
 
 /// Decodes an object's body by its media type.
 pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, Error> {
+    decode_noting(headers, bytes, &mut Vec::new())
+}
+
+/// Decodes an object's body, and notes the paths of fields that come twice, of which the last one counts.
+pub fn decode_noting(headers: &HeaderMap, bytes: &Bytes, repeated: &mut Vec<String>) -> Result<Value, Error> {
     let value = match media_type(headers) {
-        "" | "application/json" => json(bytes)?,
+        "" | "application/json" => json_noting(bytes, repeated)?,
+        // A YAML mapping with a key twice is no YAML: the parser refuses it.
         "application/yaml" => yaml(bytes)?,
-        "application/vnd.kubernetes.protobuf" => super::protobuf::decode(bytes)?,
+        super::protobuf::MEDIA_TYPE => super::protobuf::decode(bytes)?,
         other => {
             return Err(Error::UnsupportedMediaType(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
@@ -58,7 +64,12 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, Error> {
 
 /// Parses JSON.
 pub fn json(bytes: &Bytes) -> Result<Value, Error> {
-    serde_json::from_slice(bytes)
+    json_noting(bytes, &mut Vec::new())
+}
+
+/// Parses JSON, and notes the paths of fields that come twice.
+pub fn json_noting(bytes: &Bytes, repeated: &mut Vec<String>) -> Result<Value, Error> {
+    super::json::parse(bytes, repeated)
         .map_err(|error| Error::BadRequest(format!("couldn't get version/kind; json parse error: {error}")))
 }
 

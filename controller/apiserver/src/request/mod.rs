@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod body;
+pub mod json;
 pub mod path;
 mod protobuf;
 pub mod query;

@@ -128,8 +128,14 @@ pub fn aggregate(errors: &[FieldError]) -> String {
     }
 }
 
-/// The text of a 400 for fields that the schema does not know, as `fieldValidation=Strict` answers it.
-pub fn strict_decoding_error(unknown: &[String]) -> String {
-    let texts: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+/// What is said of fields that come twice and of fields that the schema does not know.
+pub fn decoding_complaints(repeated: &[String], unknown: &[String]) -> impl Iterator<Item = String> {
+    let twice = repeated.iter().map(|path| format!("duplicate field \"{path}\""));
+    twice.chain(unknown.iter().map(|path| format!("unknown field \"{path}\"")))
+}
+
+/// The same as the text of a 400, as `fieldValidation=Strict` answers it.
+pub fn strict_decoding_error(repeated: &[String], unknown: &[String]) -> String {
+    let texts: Vec<String> = decoding_complaints(repeated, unknown).collect();
     format!("strict decoding error: {}", texts.join(", "))
 }

@@ -30,6 +30,6 @@ pub mod table;
 
 pub use builtin::builtin;
 pub use definition::{Column, Definition, Scale, Version};
-pub use error::{Cause, FieldError, aggregate, strict_decoding_error};
+pub use error::{Cause, FieldError, aggregate, decoding_complaints, strict_decoding_error};
 pub use metadata::validate_metadata;
 pub use structural::Schema;

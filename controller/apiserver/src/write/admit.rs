@@ -74,19 +74,19 @@ fn excerpt(body: &Value) -> String {
     body.to_string().chars().take(200).collect()
 }
 
-/// Removes unknown fields, and answers for them as the client asked; returns the warnings.
+/// Removes unknown fields, and answers for them and for repeated ones as the client asked; returns the warnings.
 pub(super) fn prune(call: &Call, body: &mut Value) -> Result<Vec<String>, Error> {
     let unknown = unknown_fields(&call.resource, body);
     match call.query.field_validation {
-        FieldValidation::Strict if !unknown.is_empty() => {
+        FieldValidation::Strict if !unknown.is_empty() || !call.repeated.is_empty() => {
             let kind = &call.resource.definition.kind;
             Err(Error::BadRequest(format!(
                 "{kind} in version {:?} cannot be handled as a {kind}: {}",
                 call.resource.version().name,
-                schema::strict_decoding_error(&unknown)
+                schema::strict_decoding_error(&call.repeated, &unknown)
             )))
         }
-        FieldValidation::Warn => Ok(unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect()),
+        FieldValidation::Warn => Ok(schema::decoding_complaints(&call.repeated, &unknown).collect()),
         _ => Ok(Vec::new()),
     }
 }

@@ -14,6 +14,7 @@ mod create;
 mod delete;
 mod modify;
 mod patch;
+mod scale;
 mod update;
 
 pub(crate) use delete::{DeleteOptions, FOREGROUND, ORPHAN, Policy};

@@ -102,11 +102,11 @@ fn strict(call: &Call, patch: &Value, unknown: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     let shown = Value::String(patch.to_string());
-    let error = FieldError::invalid("patch", &shown, schema::strict_decoding_error(unknown));
+    let error = FieldError::invalid("patch", &shown, schema::strict_decoding_error(&[], unknown));
     Err(Error::Invalid(call.resource.kind_subject(&call.name), vec![error]))
 }
 
-fn refused(call: &Call, error: PatchError) -> Error {
+pub(super) fn refused(call: &Call, error: PatchError) -> Error {
     match error {
         PatchError::Malformed(text) => Error::BadRequest(text),
         PatchError::TooLarge(text) => Error::TooLarge(text),

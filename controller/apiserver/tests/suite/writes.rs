@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::lab::{Lab, WIDGETS, revision, widget};
+use crate::lab::{JSON, Lab, WIDGETS, revision, widget};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_object_has_identity_and_defaults() -> Result<()> {
@@ -135,6 +135,16 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() -> Result<()> {
     assert_eq!(warned.expect(201)?["spec"], json!({"size": 1}));
     let ignored = lab.call("PUT", &format!("{WIDGETS}/a?fieldValidation=Ignore"), &wanted).await?;
     assert!(!ignored.headers.contains_key("warning"));
+
+    let twice = r#"{"apiVersion": "example.dev/v1", "kind": "Widget", "metadata": {"name": "b"},
+        "spec": {"size": 1, "size": 2, "sise": 3}}"#;
+    let strict = lab.raw("POST", &format!("{WIDGETS}?fieldValidation=Strict"), JSON, twice).await?.expect(400)?;
+    let complaint = "strict decoding error: duplicate field \"spec.size\", unknown field \"spec.sise\"";
+    assert!(strict["message"].as_str().unwrap().ends_with(complaint), "{strict}");
+    let warned = lab.raw("POST", WIDGETS, JSON, twice).await?;
+    let warnings: Vec<_> = warned.headers.get_all("warning").iter().collect();
+    assert_eq!(warnings, [r#"299 - "duplicate field \"spec.size\"""#, r#"299 - "unknown field \"spec.sise\"""#]);
+    assert_eq!(warned.expect(201)?["spec"], json!({"size": 2}));
     lab.end().await
 }
 
