@@ -65,6 +65,9 @@ pub enum Error {
     /// The verb is not served here.
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
+    /// The kind is going: nothing of it is made any more.
+    #[error("create not allowed while custom resource definition is terminating")]
+    Terminating,
     /// None of the accepted media types can be produced.
     #[error("only the following media types are accepted: {0}")]
     NotAcceptable(String),
@@ -77,6 +80,17 @@ pub enum Error {
     /// History before this revision is gone.
     #[error("{0}")]
     Expired(String),
+    /// The list that a `continue` token was cut from is gone.
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    )]
+    ExpiredPage {
+        /// A token that reads on in what is there now.
+        fresh: String,
+    },
     /// The asked revision lies in the future.
     #[error("Timeout: Too large resource version: {asked}, current: {current}")]
     TooLargeRevision {
@@ -114,11 +128,11 @@ impl Error {
             Self::BadRequest(_) => 400,
             Self::Forbidden { .. } => 403,
             Self::Unauthorized => 401,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed | Self::Terminating => 405,
             Self::NotAcceptable(_) => 406,
             Self::UnsupportedMediaType(_) => 415,
             Self::TooLarge(_) => 413,
-            Self::Expired(_) => 410,
+            Self::Expired(_) | Self::ExpiredPage { .. } => 410,
             Self::TooLargeRevision { .. } | Self::Timeout(_) => 504,
             Self::Overloaded(_) => 429,
             Self::Unavailable(_) => 503,
@@ -137,11 +151,11 @@ impl Error {
             Self::BadRequest(_) => "BadRequest",
             Self::Forbidden { .. } => "Forbidden",
             Self::Unauthorized => "Unauthorized",
-            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::MethodNotAllowed | Self::Terminating => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge(_) => "RequestEntityTooLarge",
-            Self::Expired(_) => "Expired",
+            Self::Expired(_) | Self::ExpiredPage { .. } => "Expired",
             Self::TooLargeRevision { .. } | Self::Timeout(_) => "Timeout",
             Self::Overloaded(_) => "TooManyRequests",
             Self::Unavailable(_) => "ServiceUnavailable",
@@ -193,6 +207,9 @@ impl Error {
         });
         if let (Some(details), Some(map)) = (self.details(), status.as_object_mut()) {
             map.insert("details".to_owned(), details);
+        }
+        if let Self::ExpiredPage { fresh } = self {
+            status["metadata"]["continue"] = json!(fresh);
         }
         status
     }

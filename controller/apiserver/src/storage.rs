@@ -37,6 +37,10 @@ pub fn encode(resource: &Resource, value: &Value) -> (Value, Bytes) {
     let mut value = value.clone();
     set_meta(&mut value, "resourceVersion", None);
     resource.definition.encode(&mut value);
+    if !resource.definition.builtin && !resource.version().storage {
+        // What only the addressed version has is not stored.
+        resource.definition.storage().schema.prune(&mut value);
+    }
     let bytes = Bytes::from(value.to_string());
     (value, bytes)
 }

@@ -173,10 +173,19 @@ impl Link {
 
     /// Everything under the root prefix at one revision, page by page; without values when they are not asked for.
     pub(crate) async fn list(&self, values: bool) -> Result<(Listing, Revision), Failure> {
-        let end = range_end(self.keys.prefix());
-        let mut start = self.keys.prefix().as_bytes().to_vec();
+        self.range(self.keys.prefix(), None, values).await
+    }
+
+    /// Everything under `prefix` at revision `at`, or at that of the first page.
+    pub(crate) async fn range(
+        &self,
+        prefix: &str,
+        mut at: Option<Revision>,
+        values: bool,
+    ) -> Result<(Listing, Revision), Failure> {
+        let end = range_end(prefix);
+        let mut start = prefix.as_bytes().to_vec();
         let mut listing = Listing::default();
-        let mut at: Option<Revision> = None;
         let mut limit = FIRST_PAGE;
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(limit);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::barrier::{self, Barrier};
 use crate::core::Core;
 use crate::keys::Keys;
+use crate::link::Verdict;
 use crate::write::{Action, Write};
 use crate::{Entry, Error, Revision, StoreOptions, Watch, backoff, feed, upkeep};
 
@@ -92,6 +93,19 @@ impl Store {
         }
         let cache = self.core.memory.read();
         Ok((cache.under(prefix).cloned().collect(), cache.revision()))
+    }
+
+    /// Everything under `prefix` as it was at `revision`, in key order; `None` when that past is compacted.
+    ///
+    /// The cache knows the present alone: this is asked of etcd, and costs what such a question costs.
+    pub async fn list_at(&self, prefix: &str, revision: Revision) -> Result<Option<Vec<Entry>>, Error> {
+        let _timer = self.core.metrics.time("list_at");
+        self.check(prefix)?;
+        match self.core.link.range(prefix, Some(revision), true).await {
+            Ok((listing, _)) => Ok(Some(listing.entries)),
+            Err(failure) if failure.verdict == Verdict::Compacted => Ok(None),
+            Err(failure) => Err(failure.of("list_at", self.core.options.timeout)),
+        }
     }
 
     /// Stores a new key; [`Error::AlreadyExists`] when it is in use.

@@ -68,10 +68,13 @@ pub(crate) struct Page {
     pub remaining: Option<usize>,
 }
 
+/// The revision of a token that reads on in whatever is there now.
+const NOW: u64 = 0;
+
 /// What a `continue` token says.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Token {
-    /// Revision of the list.
+    /// Revision of the list, or [`NOW`].
     rv: u64,
     /// Last key given out, without the collection's prefix.
     after: String,
@@ -125,23 +128,7 @@ impl Server {
     /// The entries to page through, their revision, and the index of the first one wanted.
     async fn source(&self, call: &Call, prefix: &str) -> Result<(Arc<Vec<Entry>>, Revision, usize), Error> {
         if !call.query.continue_token.is_empty() {
-            let token = Token::read(&call.query.continue_token)?;
-            if call.query.revision.is_some_and(|revision| revision != 0) {
-                return Err(Error::BadRequest(
-                    "specifying resource version is not allowed when using continue".to_owned(),
-                ));
-            }
-            let revision = Revision::new(token.rv);
-            let entries = self.snapshots.find(prefix, revision).ok_or_else(|| {
-                Error::Expired(
-                    "The provided continue parameter is too old to display a consistent list result. You must start \
-                     a new list without the continue parameter."
-                        .to_owned(),
-                )
-            })?;
-            let after = format!("{prefix}{}", token.after);
-            let start = entries.partition_point(|entry| *entry.key <= *after);
-            return Ok((entries, revision, start));
+            return self.continued(call, prefix).await;
         }
         if let (Some(RevisionMatch::Exact), Some(exact)) = (call.query.revision_match, call.query.revision) {
             return self.exact(prefix, Revision::new(exact)).await;
@@ -155,19 +142,47 @@ impl Server {
         Ok((Arc::new(entries), revision, 0))
     }
 
-    /// The collection as it was at a revision: still the same now, or kept for a paged list.
+    /// Where the token of an earlier page leads.
+    async fn continued(&self, call: &Call, prefix: &str) -> Result<(Arc<Vec<Entry>>, Revision, usize), Error> {
+        let token = Token::read(&call.query.continue_token)?;
+        if call.query.revision.is_some_and(|revision| revision != 0) {
+            return Err(Error::BadRequest("specifying resource version is not allowed when using continue".to_owned()));
+        }
+        let (entries, revision) = if token.rv == NOW {
+            let (entries, revision) = self.store.list(prefix, Consistency::Linearizable).await?;
+            (Arc::new(entries), revision)
+        } else {
+            let revision = Revision::new(token.rv);
+            self.reach(token.rv).await?;
+            let fresh = || Token { rv: NOW, after: token.after.clone() }.write();
+            let entries = self.past(prefix, revision).await?;
+            (entries.ok_or_else(|| Error::ExpiredPage { fresh: fresh() })?, revision)
+        };
+        let after = format!("{prefix}{}", token.after);
+        let start = entries.partition_point(|entry| *entry.key <= *after);
+        Ok((entries, revision, start))
+    }
+
+    /// The collection as it was: kept for a paged list, or asked of etcd; `None` when that past is compacted.
+    async fn past(&self, prefix: &str, revision: Revision) -> Result<Option<Arc<Vec<Entry>>>, Error> {
+        if let Some(entries) = self.snapshots.find(prefix, revision) {
+            return Ok(Some(entries));
+        }
+        Ok(self.store.list_at(prefix, revision).await?.map(Arc::new))
+    }
+
+    /// The collection as it was at a revision: still the same now, or as it was in the past.
     async fn exact(&self, prefix: &str, exact: Revision) -> Result<(Arc<Vec<Entry>>, Revision, usize), Error> {
         self.reach(exact.get()).await?;
-        if let Some(entries) = self.snapshots.find(prefix, exact) {
-            return Ok((entries, exact, 0));
-        }
         let (entries, _) = self.store.list(prefix, Consistency::Any).await?;
         // Nothing that is here is newer, and nothing went away since: then this is how it was.
         let untouched = entries.iter().all(|entry| entry.mod_revision <= exact) && self.quiet_since(prefix, exact);
         if untouched {
             return Ok((Arc::new(entries), exact, 0));
         }
-        Err(Error::Expired(format!("The resourceVersion for the provided list is too old: {exact}")))
+        let past = self.past(prefix, exact).await?;
+        let gone = || Error::Expired(format!("The resourceVersion for the provided list is too old: {exact}"));
+        Ok((past.ok_or_else(gone)?, exact, 0))
     }
 
     /// Whether the history shows no change under `prefix` after `revision`.

@@ -20,6 +20,7 @@ impl Server {
     /// One object. `resourceVersion=0` reads the cache as it is; anything else sees every write before it.
     pub(crate) async fn get(&self, call: &Call) -> Result<View, Error> {
         let key = storage::key(&self.store, &call.resource.definition, call.namespace.as_deref(), &call.name);
+        self.reach(call.query.revision.unwrap_or(0)).await?;
         let entry = match call.query.revision {
             Some(0) => self.store.get_stale(&key),
             _ => None,

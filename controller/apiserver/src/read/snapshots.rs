@@ -1,8 +1,8 @@
 //! What paged lists were cut from.
 //!
 //! The cache only knows the present. A list that did not fit into one page keeps its entries here (reference counts,
-//! no copies) so that its later pages are of the same revision; after a while the client is told to begin again, as
-//! it would be after a compaction.
+//! no copies) so that its later pages are of the same revision and cost nothing. What is not kept any more, or was kept
+//! by another server, is asked of etcd.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,6 +9,8 @@
 //! | in | out or gone | DELETED |
 //! | out | out | nothing |
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use store::{Event, EventKind, Revision};
@@ -86,7 +88,10 @@ impl Lines {
     pub(super) fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            metadata["annotations"] = json!({
+                "k8s.io/initial-events-end": "true",
+                "kubernetes.io/initial-events-list-blueprint": self.blueprint(),
+            });
         }
         let object = json!({
             "kind": self.resource.definition.kind,
@@ -106,6 +111,17 @@ impl Lines {
             }
         };
         wrap("BOOKMARK", document.to_string().as_bytes())
+    }
+
+    /// The empty list that a client makes of the initial events, for those that build their answers from it.
+    fn blueprint(&self) -> String {
+        let (kind, api_version) = match self.accept.form {
+            Form::Object => (self.resource.definition.list_kind.as_str(), self.resource.api_version()),
+            Form::Partial(version) => ("PartialObjectMetadataList", version.to_owned()),
+            Form::Table(version) => ("Table", version.to_owned()),
+        };
+        let list = json!({"kind": kind, "apiVersion": api_version, "metadata": {}, "items": []});
+        STANDARD.encode(list.to_string())
     }
 }
 

@@ -74,6 +74,7 @@ impl Live {
         let wanted = |d: &Definition| self.registry.connect_of(d) == d.connect;
         if let Some((spec, definition)) = self.compiled.get(key)
             && *spec == crd["spec"]
+            && definition.terminating == crate::object::is_deleting(crd)
             && wanted(definition)
         {
             return Some(definition.clone());

@@ -73,6 +73,10 @@ impl Resource {
         }
         let mut value = object.value.clone();
         self.definition.decode(version, &mut value);
+        if !self.definition.builtin {
+            // What only the stored version has does not exist in this one.
+            version.schema.prune(&mut value);
+        }
         View::Own(value)
     }
 

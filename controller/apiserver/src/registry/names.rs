@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::text;
 
+/// The condition of a CRD whose objects are going.
+const TERMINATING: &str = "Terminating";
+
 /// The names a CRD wants within its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Names {
@@ -52,10 +55,14 @@ pub fn crd_status(crd: &Value, accepted: &[&Value]) -> (Value, bool) {
         ("False", "NotAccepted", "not all names are accepted")
     };
     let old = &crd["status"];
-    let conditions = vec![
+    let mut conditions = vec![
         condition(old, "NamesAccepted", names_status, names_reason, &names_message),
         condition(old, "Established", est_status, est_reason, est_message),
     ];
+    if crate::object::is_deleting(crd) {
+        let (reason, message) = ("InstanceDeletionInProgress", "CustomResource deletion is in progress");
+        conditions.push(condition(old, TERMINATING, "True", reason, message));
+    }
     let mut accepted_names = crd["spec"]["names"].clone();
     if let Some(map) = accepted_names.as_object_mut() {
         let kind = map.get("kind").and_then(Value::as_str).unwrap_or("").to_owned();

@@ -81,6 +81,7 @@ fn definition(document: &Value, own: Names, mut errors: Vec<FieldError>) -> Resu
         storage_version,
         builtin: false,
         generation: true,
+        terminating: document["metadata"]["deletionTimestamp"].is_string(),
         connect: Vec::new(),
         group,
         plural,

@@ -35,6 +35,8 @@ pub struct Definition {
     pub generation: bool,
     /// The folder under the store's prefix: `GROUP/PLURAL`, or another kind's when both share one storage (events).
     pub storage_resource: String,
+    /// The CRD is being deleted: what is there may be read, changed and deleted, and nothing new is made.
+    pub terminating: bool,
     /// Subresources the protocol half adds (exec, log, …); shown in discovery.
     pub connect: Vec<String>,
 }

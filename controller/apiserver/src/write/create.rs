@@ -19,6 +19,9 @@ const NAME_ATTEMPTS: usize = 8;
 impl Server {
     /// Creates an object from a request's body.
     pub(crate) async fn create(&self, call: &Call, mut body: Value) -> Result<Written, Error> {
+        if call.resource.definition.terminating {
+            return Err(Error::Terminating);
+        }
         admit::identify(call, &mut body)?;
         if !meta(&body, "resourceVersion").is_empty() {
             return Err(Error::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));

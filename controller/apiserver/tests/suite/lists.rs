@@ -1,9 +1,12 @@
 //! Lists: selectors, pages of one revision, tables, metadata only, gzip.
 
-use anyhow::Result;
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::lab::{JSON, Lab, WIDGETS, read, revision, widget};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use store::Compaction;
+
+use crate::lab::{Door, JSON, Lab, WIDGETS, read, revision, widget};
 
 fn names(list: &Value) -> Vec<&str> {
     list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect()
@@ -56,11 +59,58 @@ async fn pages_are_of_one_revision() -> Result<()> {
     assert_eq!(seen, ["w0", "w1", "w2", "w3", "w4"]);
     let exact = format!("{WIDGETS}?resourceVersionMatch=Exact&resourceVersion={}", revision(&first));
     assert_eq!(names(&lab.get(&exact).await?.expect(200)?).len(), 5);
-    let expired = lab.get(&format!("{WIDGETS}?resourceVersionMatch=Exact&resourceVersion=2")).await?.expect(410)?;
-    assert_eq!(expired["reason"], "Expired");
+    let before = lab.get(&format!("{WIDGETS}?resourceVersionMatch=Exact&resourceVersion=2")).await?.expect(200)?;
+    assert!(names(&before).is_empty(), "{before}");
     lab.get(&format!("{WIDGETS}?continue=forged")).await?.expect(400)?;
     lab.get(&format!("{WIDGETS}?resourceVersion=99999999")).await?.expect(504)?;
     lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_go_on_at_another_server_until_the_past_is_compacted() -> Result<()> {
+    let lab = Lab::new().await?;
+    for n in 0..5 {
+        lab.widget(&format!("w{n}"), json!({})).await?;
+    }
+    let first = lab.get(&format!("{WIDGETS}?limit=2")).await?.expect(200)?;
+    let token = first["metadata"]["continue"].as_str().context("no token")?;
+    lab.delete(&format!("{WIDGETS}/w3")).await?.expect(200)?;
+    let other = another(&lab, |_| {}).await?;
+    let second = other.get(&format!("{WIDGETS}?limit=2&continue={token}")).await?.expect(200)?;
+    assert_eq!((names(&second), revision(&second)), (vec!["w2", "w3"], revision(&first)));
+
+    let forgetful = another(&lab, |options| {
+        options.compaction = Compaction { every: Duration::from_millis(20), age: Duration::ZERO, revisions: 1 };
+    })
+    .await?;
+    // All that is left fits, so this server keeps nothing for a further page.
+    let path = format!("{WIDGETS}?limit=10&continue={token}");
+    for n in 0.. {
+        let spec = json!({"spec": {"note": format!("{n}")}});
+        forgetful.merge(&format!("{WIDGETS}/w0"), spec).await?.expect(200)?;
+        let answer = forgetful.get(&path).await?;
+        if answer.code == 200 {
+            assert!(n < 500, "nothing was ever compacted");
+            continue;
+        }
+        let expired = answer.expect(410)?;
+        assert_eq!(expired["reason"], "Expired");
+        let fresh = expired["metadata"]["continue"].as_str().context("no fresh token")?;
+        let rest = forgetful.get(&format!("{WIDGETS}?limit=2&continue={fresh}")).await?.expect(200)?;
+        assert_eq!(names(&rest), ["w2", "w4"]);
+        break;
+    }
+    let exact = format!("{WIDGETS}?resourceVersionMatch=Exact&resourceVersion={}", revision(&first));
+    assert_eq!(forgetful.get(&exact).await?.expect(410)?["reason"], "Expired");
+    lab.end().await
+}
+
+/// One more server over the same etcd.
+async fn another(lab: &Lab, change: impl FnOnce(&mut store::StoreOptions)) -> Result<Door> {
+    let mut options = lab.etcd_options();
+    change(&mut options);
+    let store = store::Store::connect(options).await?;
+    Ok(Door { api: apiserver::ApiServer::new(store, apiserver::Options::default()).await? })
 }
 
 #[tokio::test(flavor = "multi_thread")]

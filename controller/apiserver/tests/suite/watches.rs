@@ -59,6 +59,10 @@ async fn initial_events_end_with_their_bookmark() -> Result<()> {
     assert_eq!(bookmark["type"], "BOOKMARK");
     assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     assert_eq!(bookmark["object"]["kind"], "Widget");
+    let blueprint = &bookmark["object"]["metadata"]["annotations"]["kubernetes.io/initial-events-list-blueprint"];
+    let blueprint = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, blueprint.as_str().unwrap_or(""))?;
+    let empty = json!({"kind": "WidgetList", "apiVersion": "example.dev/v1", "metadata": {}, "items": []});
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&blueprint)?, empty);
     lab.widget("b", json!({})).await?;
     assert_eq!(watch.word().await?, "ADDED b");
     lab.end().await
