@@ -18,7 +18,7 @@ impl Links {
         Ok(Change::new("LinkDeleted", format!("deleted link {name}")).into())
     }
 
-    async fn delete_index(&self, name: &LinkName, index: u32) -> Result<()> {
+    pub(super) async fn delete_index(&self, name: &LinkName, index: u32) -> Result<()> {
         match self.handle.link().del(index).execute().await {
             Err(error) if !is_absent(&error) => Err(failure("delete", name.as_str(), error)),
             _ => Ok(()),

@@ -17,12 +17,16 @@ mod apply;
 mod change;
 mod name;
 mod observe;
+mod peers;
 mod plan;
+mod vxlan;
 mod watch;
 
 pub use change::{Change, Changes};
 pub use name::{InvalidLinkName, LinkName};
 pub use observe::{Kind, Link};
+pub use peers::Peer;
+pub use vxlan::{VXLAN_OVERHEAD, VXLAN_PORT, Vxlan};
 pub use watch::{Watch, watch_namespace};
 
 use std::io;

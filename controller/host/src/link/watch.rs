@@ -1,27 +1,36 @@
 //! Being told that something about a namespace's links changed. Not what: whoever is woken looks for himself.
+//!
+//! Neighbours are the exception: the kernel learns and forgets them as guests talk, and a guest must not be able to keep
+//! us busy by talking. So only those messages count that speak of an entry somebody wrote, or of one that went.
 
 use std::io;
 
+use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use tokio::sync::mpsc;
 
 use crate::netns::{self, Namespace};
 
-const GROUPS: [MulticastGroup; 5] = [
+const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
+    MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
 ];
 
+/// States of an entry that was written (`NUD_NOARP`, `NUD_PERMANENT`) or is about to go (`NUD_FAILED`).
+const NOT_LEARNED: u16 = 0x40 | 0x80 | 0x20;
+
 /// Wake-ups of one namespace. However much changed since the last one was taken, one is waiting.
 #[derive(Debug)]
 pub struct Watch(mpsc::Receiver<()>);
 
 impl Watch {
-    /// Returns when a link, address or route changed since this last returned; `false` when the watch broke and a new
+    /// Returns when a link, address, route or written neighbour changed since this last returned; `false` when the watch broke and a new
     /// one is needed.
     pub async fn changed(&mut self) -> bool {
         self.0.recv().await.is_some()
@@ -39,7 +48,7 @@ impl futures::Stream for Watch {
     }
 }
 
-/// Watches links, addresses and routes of the namespace, until the watch is dropped.
+/// Watches links, addresses, routes and written neighbours of the namespace, until the watch is dropped.
 pub async fn watch_namespace(namespace: &Namespace) -> netns::Result<Watch> {
     let failed = |source| netns::Error::Namespace { action: "watch", name: namespace.name().to_owned(), source };
     let socket = netns::enter(namespace, subscribe).await?.map_err(failed)?;
@@ -60,7 +69,7 @@ async fn forward(socket: TokioSocket, wake: mpsc::Sender<()>) {
     let no_buffer_space = rustix::io::Errno::NOBUFS.raw_os_error();
     loop {
         let received = tokio::select! {
-            received = socket.recv_from_full() => received.map(drop),
+            received = socket.recv_from_full() => received.map(|(datagram, _)| datagram),
             () = wake.closed() => return,
         };
         match received {
@@ -69,10 +78,32 @@ async fn forward(socket: TokioSocket, wake: mpsc::Sender<()>) {
                 tracing::warn!(%error, "a watch on a network namespace broke");
                 return;
             }
+            Ok(datagram) if tells_nothing(&datagram) => {}
             _ => {
                 // Full means that a wake-up is waiting already.
                 let _ = wake.try_send(());
             }
         }
     }
+}
+
+/// Whether all it says is that a neighbour was heard or forgotten. In doubt it says more.
+fn tells_nothing(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { return false };
+        let NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),
+        ) = &message.payload
+        else {
+            return false;
+        };
+        if u16::from(neighbour.header.state.clone()) & NOT_LEARNED != 0 {
+            return false;
+        }
+        // Messages are aligned to four bytes (netlink(7)).
+        let length = (message.header.length as usize).next_multiple_of(4).max(4);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    true
 }

@@ -5,4 +5,5 @@ mod dnsmasq;
 mod lab;
 mod link;
 mod netns;
+mod overlay;
 mod tap;

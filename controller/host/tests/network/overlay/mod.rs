@@ -1,0 +1,153 @@
+//! Networks that span hosts, with real tunnels.
+
+mod isolation;
+mod lab;
+
+use std::time::Duration;
+
+use host::link::{Changes, watch_namespace};
+
+use crate::lab::DEADLINE;
+use lab::{Hosts, MTU, Network};
+
+fn reasons(changes: &Changes) -> Vec<&str> {
+    changes.iter().map(|change| change.reason).collect()
+}
+
+#[tokio::test]
+async fn guests_on_three_hosts_reach_each_other_and_nothing_else_crosses() {
+    let hosts = Hosts::new(3).await;
+    let mut network = Network::new(&hosts, 10_001).await;
+    let guests = [network.guest(11, 0).await, network.guest(12, 1).await, network.guest(13, 2).await];
+    network.ensure(&hosts).await;
+    for guest in &guests {
+        for number in [11, 12, 13] {
+            guest.shell(&format!("ping -c 1 -W 5 10.1.0.{number}"));
+        }
+    }
+    // The largest packet fits, and not because it was cut.
+    guests[0].shell(&format!("ping -c 1 -W 5 -M do -s {} 10.1.0.13", MTU - 28));
+    assert!(guests[0].shell("ip neigh show 10.1.0.12").contains("52:54:00:00:00:0c"), "the bridge answered for it");
+
+    let before = network.sent(0);
+    guests[0].shell("ping -c 1 -W 5 10.1.0.1");
+    // A stranger's address, everybody's, and a group's: asked for by broadcast and multicast.
+    guests[0].shell("ping -c 2 -W 1 10.1.0.99 || true");
+    guests[0].shell("ping -b -c 2 -W 1 10.1.0.255 || true");
+    guests[0].shell("ping -c 2 -W 1 224.0.0.1 || true");
+    guests[0].shell("ip neigh replace 10.1.0.98 lladdr 52:54:00:00:00:98 dev eth0; ping -c 2 -W 1 10.1.0.98 || true");
+    assert_eq!(network.sent(0), before, "a frame without a known guest's address crossed");
+    guests[0].shell("ping -c 1 -W 5 10.1.0.12");
+    assert!(network.sent(0) > before, "the count counts");
+}
+
+#[tokio::test]
+async fn every_host_answers_for_the_gateway_with_one_address() {
+    let hosts = Hosts::new(2).await;
+    let mut network = Network::new(&hosts, 10_002).await;
+    let guests = [network.guest(11, 0).await, network.guest(12, 1).await];
+    network.ensure(&hosts).await;
+    let gateway = network.gateway().map(|byte| format!("{byte:02x}")).join(":");
+    for guest in &guests {
+        guest.shell("ping -c 1 -W 5 10.1.0.1");
+        assert!(guest.shell("ip neigh show 10.1.0.1").contains(&gateway));
+    }
+    assert_eq!((network.sent(0), network.sent(1)), (0, 0));
+}
+
+#[tokio::test]
+async fn whatever_is_broken_wakes_and_is_set_right_and_what_is_right_is_not_written() {
+    let hosts = Hosts::new(2).await;
+    let mut network = Network::new(&hosts, 10_003).await;
+    let (guest, _other) = (network.guest(11, 0).await, network.guest(12, 1).await);
+    network.ensure(&hosts).await;
+    let cell = &network.cells[0];
+    let mut watch = watch_namespace(&cell.namespace).await.unwrap();
+    assert_eq!(reasons(&network.ensure_on(&hosts, 0).await), Vec::<&str>::new());
+    // Guests that talk are none of our business either.
+    guest.shell("ip neigh flush dev eth0; ping -c 3 -i 0.2 10.1.0.12; ping -c 1 -W 5 10.1.0.1");
+    let woken = tokio::time::timeout(Duration::from_millis(500), watch.changed()).await;
+    assert!(woken.is_err(), "a converged verb wrote to the kernel, or talk woke us");
+
+    let broken: [(&str, &[&str]); 9] = [
+        (
+            "ip link del vx",
+            &["LinkCreated", "LinkChanged", "LinkChanged", "LinkChanged", "LinkChanged", "PeersChanged"],
+        ),
+        ("ip link set vx nomaster", &["LinkChanged", "LinkChanged", "PeersChanged"]),
+        ("ip link set vx down", &["LinkChanged"]),
+        ("bridge link set dev vx flood on learning on", &["LinkChanged"]),
+        ("bridge fdb del 52:54:00:00:00:0c dev vx self", &["PeersChanged"]),
+        ("bridge fdb del 52:54:00:00:00:0c dev vx master", &["PeersChanged"]),
+        ("bridge fdb replace 52:54:00:00:00:0c dev vx dst 100.64.0.9 self permanent", &["PeersChanged"]),
+        ("bridge fdb append 00:00:00:00:00:00 dev vx dst 100.64.0.2 self permanent", &["PeersChanged"]),
+        ("ip neigh del 10.1.0.12 dev br", &["PeersChanged"]),
+    ];
+    for (harm, expected) in broken {
+        while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
+        cell.shell(harm);
+        let woken = tokio::time::timeout(DEADLINE, watch.changed()).await;
+        assert!(woken.expect(harm), "{harm}");
+        let changes = network.ensure_on(&hosts, 0).await;
+        assert_eq!(reasons(&changes), expected, "{harm}: {changes:?}");
+        assert!(network.ensure_on(&hosts, 0).await.is_empty(), "{harm}");
+        guest.shell("ip neigh flush dev eth0; ping -c 1 -W 5 10.1.0.12");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_of_another_identifier_or_host_is_made_anew() {
+    let hosts = Hosts::new(2).await;
+    let mut network = Network::new(&hosts, 10_004).await;
+    let (guest, _other) = (network.guest(11, 0).await, network.guest(12, 1).await);
+    network.ensure(&hosts).await;
+    guest.shell("ping -c 1 -W 5 10.1.0.12");
+    network.vni = 10_005;
+    let changes = network.ensure_on(&hosts, 0).await;
+    assert_eq!(reasons(&changes)[..2], ["LinkDeleted", "LinkCreated"], "{changes:?}");
+    guest.shell("! ping -c 1 -W 1 10.1.0.12");
+    network.ensure(&hosts).await;
+    guest.shell("ping -c 1 -W 5 10.1.0.12");
+}
+
+#[tokio::test]
+async fn a_guest_that_moves_is_found_where_it_is_by_everybody() {
+    let hosts = Hosts::new(3).await;
+    let mut network = Network::new(&hosts, 10_006).await;
+    let (stays, leaves) = (network.guest(11, 0).await, network.guest(12, 1).await);
+    network.ensure(&hosts).await;
+    stays.shell("ping -c 1 -W 5 10.1.0.12");
+    leaves.shell("ping -c 1 -W 5 10.1.0.11");
+    drop(leaves);
+    crate::lab::eventually("its cable is gone", || async {
+        network.cells[1].links.find("g12").await.unwrap().is_none()
+    })
+    .await;
+    let arrives = network.guest(12, 2).await;
+    network.ensure(&hosts).await;
+    stays.shell("ping -c 1 -W 5 10.1.0.12");
+    arrives.shell("ping -c 1 -W 5 10.1.0.11");
+    // Back to the very host of the other: from the tunnel to the tap.
+    drop(arrives);
+    let _home = network.guest(12, 0).await;
+    network.ensure(&hosts).await;
+    stays.shell("ping -c 1 -W 5 10.1.0.12");
+    assert!(network.ensure_on(&hosts, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_cut_underlay_heals_without_a_stale_entry() {
+    let hosts = Hosts::new(2).await;
+    let mut network = Network::new(&hosts, 10_007).await;
+    let (guest, _other) = (network.guest(11, 0).await, network.guest(12, 1).await);
+    network.ensure(&hosts).await;
+    guest.shell("ping -c 1 -W 5 10.1.0.12");
+    hosts.switch.ip("link set h1 down");
+    guest.shell("! ping -c 2 -W 1 10.1.0.12");
+    assert!(network.ensure_on(&hosts, 0).await.is_empty(), "a cut is no reason to forget");
+    hosts.switch.ip("link set h1 up");
+    crate::lab::eventually("the cut heals", || async {
+        guest.shell("ping -c 1 -W 1 10.1.0.12 || true").contains(" 0% ")
+    })
+    .await;
+}
