@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Accelerator", type_ = "string", json_path = ".status.capabilities.accelerator"),
     printcolumn(name = "CPUs", type_ = "integer", json_path = ".status.capacity.cpus"),
     printcolumn(name = "Kernel", type_ = "string", json_path = ".status.capabilities.kernel", priority = 1),
+    printcolumn(name = "Underlay", type_ = "string", json_path = ".status.underlayAddress", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +41,9 @@ pub struct HostStatus {
     /// `address:port` of the agent's door, for the API server alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// IPv4 address by which other hosts reach the tenant networks carried here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underlay_address: Option<String>,
     /// What there is to give.
     #[serde(default)]
     pub capacity: Capacity,

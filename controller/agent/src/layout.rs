@@ -114,8 +114,12 @@ impl Layout {
 
     /// Whether this host carries no machine and no network, so that it needs no namespace either.
     pub fn is_idle(&self) -> bool {
-        let empty = |dir: PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-        empty(self.vms()) && empty(self.networks())
+        is_empty(&self.vms()) && self.carries_no_network()
+    }
+
+    /// Whether no network is here, so that nothing is to be joined to other hosts.
+    pub fn carries_no_network(&self) -> bool {
+        is_empty(&self.networks())
     }
 
     /// Directory of one machine.
@@ -147,6 +151,10 @@ impl Layout {
     pub fn network(&self, uid: &str) -> PathBuf {
         self.networks().join(uid)
     }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Makes an object's directory and says in it whose it is.

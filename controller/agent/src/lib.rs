@@ -27,6 +27,7 @@ pub mod running;
 pub mod sweep;
 pub mod taps;
 pub mod teardown;
+pub mod underlay;
 pub mod user_ids;
 pub mod virtual_machine;
 pub mod volume;

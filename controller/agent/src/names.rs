@@ -14,6 +14,7 @@ const FIRST_ID: u32 = 0x2400_0000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     mark: String,
+    switch: String,
     first_id: u32,
 }
 
@@ -22,7 +23,7 @@ impl Names {
     pub fn new(instance: &str, host: &str) -> Names {
         let digest = Sha256::digest(format!("{instance}/{host}"));
         let slot = u32::from(u16::from_be_bytes([digest[4], digest[5]]));
-        Names { mark: hex(&digest[..4]), first_id: FIRST_ID + slot * IDS_PER_HOST }
+        Names { mark: hex(&digest[..4]), switch: switch(instance), first_id: FIRST_ID + slot * IDS_PER_HOST }
     }
 
     /// Prefix of all our network namespaces.
@@ -35,6 +36,16 @@ impl Names {
         format!("{}underlay", self.namespace_prefix())
     }
 
+    /// The namespace of the switch that joins the instance's hosts on this machine.
+    pub fn switch(&self) -> String {
+        self.switch.clone()
+    }
+
+    /// This host's port of that switch; 9 characters.
+    pub fn switch_port(&self) -> String {
+        format!("h{}", self.mark)
+    }
+
     /// The namespace of one network.
     pub fn cell(&self, network_uid: &str) -> String {
         format!("{}{}", self.namespace_prefix(), short(network_uid))
@@ -44,6 +55,16 @@ impl Names {
     pub fn first_id(&self) -> u32 {
         self.first_id
     }
+}
+
+/// The namespace of an instance's switch, which belongs to none of its hosts.
+pub fn switch(instance: &str) -> String {
+    format!("photon-{}-switch", hex(&Sha256::digest(instance)[..4]))
+}
+
+/// Tunnel of a network; 14 characters.
+pub fn tunnel(network_uid: &str) -> String {
+    format!("vx{}", short(network_uid))
 }
 
 /// Bridge of a network; 14 of the 15 characters an interface may have.
@@ -81,11 +102,14 @@ mod tests {
     fn names_fit_an_interface_and_differ_by_host_and_instance() {
         assert_eq!(bridge(UID), "br6f1c2d3e4a5b");
         assert_eq!(tap(UID).len(), 15);
+        assert_eq!(tunnel(UID), "vx6f1c2d3e4a5b");
         assert_eq!(tap("odd").len(), 15);
         let one = Names::new("a", "host0");
         assert!(one.cell(UID).starts_with(&one.namespace_prefix()));
         assert_ne!(one.underlay(), Names::new("a", "host1").underlay());
         assert_ne!(one.underlay(), Names::new("b", "host0").underlay());
+        assert_eq!(one.switch(), Names::new("a", "host1").switch(), "the hosts of an instance share one");
+        assert_ne!(one.switch(), Names::new("b", "host0").switch());
         assert_eq!(one, Names::new("a", "host0"), "a restart finds what is there");
         assert!(one.first_id() < i32::MAX as u32 - IDS_PER_HOST);
         assert_eq!(serial("node05-data-of-the-first-kind"), "node05-data-of-the-f");

@@ -20,15 +20,17 @@ impl Marks {
     pub(crate) fn read(dir: &Path) -> Marks {
         let id = fs::read_to_string(dir.join("instance")).ok().map(|id| id.trim().to_owned());
         let hosts = fs::read_dir(dir.join("hosts")).into_iter().flatten().flatten();
-        let prefix = |host: &str| {
-            let digest = Sha256::digest(format!("{}/{host}", id.as_deref().unwrap_or_default()));
-            let mark: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("photon-{mark}-")
-        };
-        let namespaces =
+        let prefix = |host: &str| format!("photon-{}-", mark(&format!("{}/{host}", id.as_deref().unwrap_or_default())));
+        let mut namespaces: Vec<String> =
             hosts.filter_map(|host| host.file_name().into_string().ok()).map(|host| prefix(&host)).collect();
+        // What joins the hosts is the instance's, and no host's.
+        namespaces.extend(id.as_deref().map(|id| format!("photon-{}-", mark(id))));
         Marks { id, namespaces }
     }
+}
+
+fn mark(owner: &str) -> String {
+    Sha256::digest(owner)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is there of the instance, one line each.
@@ -52,7 +54,7 @@ pub(crate) fn leftovers(dir: &Path, marks: &Marks) -> Vec<String> {
     // The product makes no bridge and no tap in the root namespace, and no nft table of its own there.
     for link in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
         let name = link.file_name().to_string_lossy().into_owned();
-        if ["br", "tap"].iter().any(|kind| name.strip_prefix(kind).is_some_and(is_short_uid)) {
+        if ["br", "tap", "vx"].iter().any(|kind| name.strip_prefix(kind).is_some_and(is_short_uid)) {
             found.push(format!("link {name} in the root namespace"));
         }
     }

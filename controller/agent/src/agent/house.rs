@@ -1,11 +1,12 @@
 //! Wiring: which watch feeds which cache, who judges, and what runs at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use host::netns::Namespaces;
 use host::qemu::accelerator::Verdict;
 use kube::runtime::reflector::store::Writer;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,14 @@ use crate::layout::Layout;
 use crate::library::Library;
 use crate::names::Names;
 use crate::network::cells::Cells;
+use crate::network::peers::Peers;
 use crate::network::{Ports, hands as network};
 use crate::objects::Objects;
 use crate::registration::{self, Registration};
 use crate::running::Machines;
 use crate::sweep::Sweeper;
 use crate::taps::Taps;
+use crate::underlay::Underlay;
 use crate::user_ids::UserIds;
 use crate::virtual_machine::VirtualMachines;
 use crate::virtual_machine::apply;
@@ -47,10 +50,16 @@ pub(super) struct House {
     hands: apply::HostHands,
     rooms: Rooms,
     ends: AllEnds,
+    host: String,
 }
 
 impl House {
-    pub(super) async fn build(options: &AgentOptions, layout: Layout, accelerator: Verdict) -> Result<House, Error> {
+    pub(super) async fn build(
+        options: &AgentOptions,
+        layout: Layout,
+        accelerator: Verdict,
+        underlay: Arc<Underlay>,
+    ) -> Result<House, Error> {
         let names = Names::new(&options.instance, &options.host_name);
         let user_ids = Arc::new(UserIds::load(&layout.user_ids(), names.first_id())?);
         let cache_dir = options.image_cache.clone().unwrap_or_else(|| layout.images());
@@ -63,6 +72,7 @@ impl House {
             namespaces: Namespaces::default(),
             taps: taps.clone(),
             user_ids: user_ids.clone(),
+            underlay,
             doors: network::Doors::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());
@@ -79,7 +89,17 @@ impl House {
         };
         let objects = Arc::new(Objects::new(options.client.clone(), &options.host_name));
         let library = Arc::new(Library::new(builder));
-        Ok(House { layout, objects, machines, library, cells: Arc::new(cells), hands, rooms, ends })
+        Ok(House {
+            layout,
+            objects,
+            machines,
+            library,
+            cells: Arc::new(cells),
+            hands,
+            rooms,
+            ends,
+            host: options.host_name.clone(),
+        })
     }
 
     /// Runs until `shutdown`.
@@ -118,7 +138,7 @@ impl House {
     }
 
     fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
-        let House { layout, objects, machines, library, cells, hands, rooms, ends } = self;
+        let House { layout, objects, machines, library, cells, hands, rooms, ends, host } = self;
         let mine = Some(selector.to_owned());
         let r = rooms.clone();
         let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
@@ -131,8 +151,26 @@ impl House {
         let faults = tasks.watch_room(&rooms.faults, ends.faults, mine, |_| {});
         let r = rooms.clone();
         tasks.watch(ends.networks, None, None, move |network| r.network(network));
+        let (r, known) = (rooms.clone(), Known::default());
+        tasks.watch(ends.hosts, None, None, move |host| {
+            if known.is_news(host) {
+                r.host();
+            }
+        });
         let requests = AllRequests { vms, ports, volumes, images, faults };
-        Judges { layout, objects, machines, library, cells, hands, rooms, requests }
+        Judges { layout, objects, machines, library, cells, hands, rooms, requests, host }
+    }
+}
+
+/// Which host was heard to have which address, so that the rest of what hosts tell wakes nobody.
+#[derive(Default)]
+struct Known(std::sync::Mutex<HashMap<String, Option<String>>>);
+
+impl Known {
+    fn is_news(&self, host: &crds::Host) -> bool {
+        let address = host.status.as_ref().and_then(|status| status.underlay_address.clone());
+        let mut known = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        known.insert(host.name_any(), address.clone()) != Some(address)
     }
 }
 
@@ -190,16 +228,20 @@ struct Judges {
     hands: apply::HostHands,
     rooms: Rooms,
     requests: AllRequests,
+    host: String,
 }
 
 impl Judges {
     fn run_all(self, tasks: &mut Tasks) {
-        let Judges { layout, objects, machines, library, cells, hands, rooms, requests } = self;
+        let Judges { layout, objects, machines, library, cells, hands, rooms, requests, host } = self;
         let ports = Ports {
             objects: objects.clone(),
             ports: rooms.ports.cache.clone(),
             networks: rooms.networks.clone(),
             machines: rooms.vms.cache.clone(),
+            peers: Peers::new(tasks.client.clone(), &host, rooms.ports.cache.clone(), rooms.ports.queue.clone()),
+            hosts: rooms.hosts.clone(),
+            host,
             cells: cells.clone(),
         };
         tasks.judge(ports, &rooms.ports, requests.ports, MANY);

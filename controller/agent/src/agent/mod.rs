@@ -9,6 +9,7 @@ mod rooms;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use host::qemu::accelerator;
 use kube::Client;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::door::{self, Door};
 use crate::layout::{FileError, Layout};
+use crate::names::Names;
 use crate::registration::Registration;
+use crate::underlay::{self, Underlay};
 use crate::user_ids;
 use house::House;
 
@@ -30,6 +33,8 @@ pub struct AgentOptions {
     pub client: Client,
     /// Directory of machines, volumes and networks.
     pub data_dir: PathBuf,
+    /// Directory that the hosts of the instance on this machine share, to find each other on the underlay.
+    pub underlay_dir: PathBuf,
     /// Directory of built images, which outlives the rest; below `data_dir` when none.
     pub image_cache: Option<PathBuf>,
     /// Where the door shall listen.
@@ -52,6 +57,9 @@ pub enum Error {
     /// User ids.
     #[error(transparent)]
     UserIds(#[from] user_ids::Error),
+    /// The way to other hosts.
+    #[error(transparent)]
+    Underlay(#[from] underlay::Error),
     /// The image cache.
     #[error("failed to open the image cache")]
     Images(#[from] host::image::Error),
@@ -75,10 +83,14 @@ impl Agent {
         layout.create()?;
         let verdict = accelerator::detect(&layout.accelerator(), None).await;
         tracing::info!(accelerator = %verdict.accelerator, reason = verdict.reason, "accelerator chosen");
-        let house = House::build(&options, layout, verdict.clone()).await?;
+        let names = Names::new(&options.instance, &options.host_name);
+        let underlay = Arc::new(Underlay::open(&options.underlay_dir, &names, &options.host_name).await?);
+        let underlay_address = underlay.address();
+        let house = House::build(&options, layout, verdict.clone(), underlay).await?;
         let registration = Registration {
             host: options.host_name.clone(),
             endpoint: door.address.to_string(),
+            underlay_address,
             accelerator: verdict.clone(),
         };
         house.run(&options, door, registration, shutdown).await;

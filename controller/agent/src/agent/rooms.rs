@@ -1,11 +1,12 @@
 //! One cache and one queue a kind, and who has to look when an object of another kind changes.
 
-use crds::{Fault, Image, Port, TenantNetwork, VirtualMachine, Volume};
+use crds::{Fault, Host, Image, Port, TenantNetwork, VirtualMachine, Volume};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 
 use crate::engine::{Cache, Kind, Queue, Requests, queue};
+use crate::network::peers::Peers;
 
 /// One kind.
 pub(super) struct Room<K: Kind> {
@@ -39,6 +40,7 @@ pub(super) struct Rooms {
     pub(super) images: Room<Image>,
     pub(super) faults: Room<Fault>,
     pub(super) networks: Cache<TenantNetwork>,
+    pub(super) hosts: Cache<Host>,
 }
 
 /// All their ends.
@@ -49,6 +51,7 @@ pub(super) struct AllEnds {
     pub(super) images: Ends<Image>,
     pub(super) faults: Ends<Fault>,
     pub(super) networks: Writer<TenantNetwork>,
+    pub(super) hosts: Writer<Host>,
 }
 
 /// Empty rooms.
@@ -59,6 +62,7 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
     let (images, image_ends) = room();
     let (faults, fault_ends) = room();
     let (networks, writer) = Cache::new();
+    let (hosts, hosts_writer) = Cache::new();
     let ends = AllEnds {
         vms: vm_ends,
         ports: port_ends,
@@ -66,8 +70,9 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
         images: image_ends,
         faults: fault_ends,
         networks: writer,
+        hosts: hosts_writer,
     };
-    (Rooms { vms, ports, volumes, images, faults, networks }, ends)
+    (Rooms { vms, ports, volumes, images, faults, networks, hosts }, ends)
 }
 
 impl Rooms {
@@ -132,6 +137,11 @@ impl Rooms {
         }
     }
 
+    /// A port of each network here, when the way to another host may have changed.
+    pub(super) fn host(&self) {
+        Peers::wake_all(&self.ports.cache, &self.ports.queue);
+    }
+
     /// Everything looks.
     pub(super) fn everything(&self) {
         fn all<K: Kind>(room: &Room<K>) {
@@ -156,7 +166,8 @@ impl Rooms {
             self.volumes.cache.ready(),
             self.images.cache.ready(),
             self.faults.cache.ready(),
-            self.networks.ready()
+            self.networks.ready(),
+            self.hosts.ready()
         );
     }
 }

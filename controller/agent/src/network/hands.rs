@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::dnsmasq::{self, Reservation, Server};
-use host::link::{Bridge, Change, LinkName, Links, watch_namespace};
+use host::link::{Bridge, Change, LinkName, Links, Peer, Vxlan, watch_namespace};
 use host::netns::{self, Namespace, Namespaces};
 use ipnet::{IpNet, Ipv4Net};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
 use super::plan::{Dhcp, Wanted, WantedPort};
+use super::reach::{Elsewhere, Reach};
 use crate::error::sentence;
 use crate::layout::{self, Layout};
 use crate::names::Names;
 use crate::taps::Taps;
+use crate::underlay::{self, Underlay};
 use crate::user_ids::UserIds;
 
 /// What a pass over a network needs of the host.
@@ -27,6 +29,8 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_namespaces(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The bridge with exactly the gateway's address.
     fn ensure_bridge(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The tunnel to other hosts and who is behind it, or neither.
+    fn ensure_reach(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The taps of running machines.
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
@@ -55,6 +59,8 @@ pub struct HostHands {
     pub taps: Arc<Taps>,
     /// User ids.
     pub user_ids: Arc<UserIds>,
+    /// The way to other hosts.
+    pub underlay: Arc<Underlay>,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
 }
@@ -110,6 +116,37 @@ impl Hands for HostHands {
         Ok(changes.map_err(|source| link_failed("set up the bridge", source))?.into_iter().collect())
     }
 
+    async fn ensure_reach(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (namespace, links) = self.door(wanted)?;
+        let (tunnel, bridge) = (link(&wanted.tunnel)?, link(&wanted.bridge)?);
+        let failed = |source| link_failed("set up the way to other hosts", source);
+        match &wanted.reach {
+            Reach::Unknown => Ok(Vec::new()),
+            Reach::Here => {
+                let mut changes = links.ensure_peers(&tunnel, &bridge, &[]).await.map_err(failed)?;
+                changes.extend(links.delete(&tunnel).await.map_err(failed)?);
+                Ok(changes.into_iter().collect())
+            }
+            Reach::Across { vni, peers } => {
+                let (underlay, underlay_links) = self.door_of(&wanted.underlay)?;
+                let joined = self.underlay.ensure(&underlay, &underlay_links).await;
+                let mut changes = joined.map_err(underlay_failed)?;
+                let vxlan = Vxlan {
+                    name: tunnel.clone(),
+                    vni: *vni,
+                    local: self.underlay.address(),
+                    bridge: bridge.clone(),
+                    mtu: wanted.mtu,
+                    alias: wanted.owner.uid.clone(),
+                };
+                changes.extend(links.ensure_vxlan(&underlay_links, &namespace, &vxlan).await.map_err(failed)?);
+                let peers: Vec<Peer> = peers.iter().map(|one| one.peer).collect();
+                changes.extend(links.ensure_peers(&tunnel, &bridge, &peers).await.map_err(failed)?);
+                Ok(changes)
+            }
+        }
+    }
+
     async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let (_, links) = self.door(wanted)?;
         let mut changes = Vec::new();
@@ -143,7 +180,10 @@ impl Hands for HostHands {
         let program = process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ");
         let program = program.map_err(|source| dhcp_failed("serve DHCP", dnsmasq::Error::from(source)))?;
         let place = dnsmasq::Place { namespace, links, state, uid_gid: (id, id), program };
-        let reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
+        let mut reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
+        if let Reach::Across { peers, .. } = &wanted.reach {
+            reservations.extend(peers.iter().filter_map(name_elsewhere));
+        }
         let done = dnsmasq::ensure(&place, &server(wanted, dhcp)?, &reservations).await;
         Ok(done.map_err(|source| dhcp_failed("serve DHCP", source))?.into_iter().collect())
     }
@@ -154,6 +194,7 @@ impl Hands for HostHands {
         let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
         let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
         let dhcp = running.and_then(|running| running.id());
+        let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
         Ok(tokio::spawn(async move {
             let ended = async {
                 match dhcp {
@@ -166,10 +207,21 @@ impl Hands for HostHands {
                     wake();
                 }
             };
+            let elsewhere = async {
+                match &mut way {
+                    Some(way) => {
+                        while way.changed().await.is_ok() {
+                            wake();
+                        }
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             // Both ends mean that a new watch is needed, which the pass that is woken here sets up.
             tokio::select! {
                 () = ended => {}
                 () = changes => {}
+                () = elsewhere => {}
             }
             wake();
         }))
@@ -185,6 +237,9 @@ impl Hands for HostHands {
             layout::remove(&self.layout.network(uid))?;
             failures.extend(self.user_ids.give_back(uid).err().map(|error| sentence(&error)));
         }
+        if self.layout.carries_no_network() {
+            failures.extend(self.underlay.leave().await.err().map(|error| sentence(&error)));
+        }
         if self.layout.is_idle() {
             let underlay = self.names.underlay();
             self.doors.close(&underlay);
@@ -199,6 +254,9 @@ impl Hands for HostHands {
     async fn sweep_namespaces(&self, kept: &[String]) -> Result<(), Error> {
         let prefix = self.names.namespace_prefix();
         let all = self.namespaces.list(&prefix).map_err(|source| netns_failed("list network namespaces", source))?;
+        if !kept.contains(&self.names.underlay()) {
+            self.underlay.leave().await.map_err(underlay_failed)?;
+        }
         for name in all.iter().filter(|name| !kept.contains(name)) {
             tracing::info!(name, "removing a network namespace of ours that nothing needs");
             self.doors.close(name);
@@ -215,9 +273,13 @@ impl HostHands {
     }
 
     fn door(&self, wanted: &Wanted) -> Result<(Namespace, Links), Error> {
-        self.doors.get(&wanted.netns).ok_or_else(|| {
-            netns_failed("open a network namespace", netns::Error::NotFound { name: wanted.netns.clone() })
-        })
+        self.door_of(&wanted.netns)
+    }
+
+    fn door_of(&self, netns: &str) -> Result<(Namespace, Links), Error> {
+        self.doors
+            .get(netns)
+            .ok_or_else(|| netns_failed("open a network namespace", netns::Error::NotFound { name: netns.to_owned() }))
     }
 }
 
@@ -254,11 +316,17 @@ fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
     };
     Ok(Reservation {
         owner: port.uid.parse().map_err(|_| bad("metadata.uid", &port.uid))?,
-        mac: port.mac,
+        mac: Some(port.mac),
         address: port.ip,
         // A port named with dots has no name in DHCP, unless it is given one.
         host_name: port.hostname.parse().ok(),
     })
+}
+
+/// A port elsewhere has its name in this host's DNS, too; its address it gets where it is.
+fn name_elsewhere(port: &Elsewhere) -> Option<Reservation> {
+    let (owner, host_name) = (port.uid.parse().ok()?, port.hostname.parse().ok());
+    Some(Reservation { owner, mac: None, address: port.peer.address, host_name })
 }
 
 fn link(name: &str) -> Result<LinkName, Error> {
@@ -281,6 +349,11 @@ fn netns_failed(step: &str, source: netns::Error) -> Error {
 
 fn link_failed(step: &str, source: host::link::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}
+
+fn underlay_failed(source: underlay::Error) -> Error {
+    let (category, retry) = (source.category(), source.retry());
+    Error::Host { step: "join the other hosts".to_owned(), category, retry, source: source.into() }
 }
 
 fn dhcp_failed(step: &str, source: dnsmasq::Error) -> Error {

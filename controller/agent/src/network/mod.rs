@@ -8,19 +8,22 @@
 //! ```text
 //!   Port ──► claim ──► pass over its network ──► status of this port
 //!                          ▲
+//!   Ports elsewhere, Hosts ┤
 //!   netlink, pidfd ────────┘  (wakes one port of the network; what the pass repairs is told in an Event)
 //! ```
 
 pub mod cells;
 pub mod error;
 pub mod hands;
+pub mod peers;
 pub mod plan;
+pub mod reach;
 pub mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crds::{Port, TenantNetwork, VirtualMachine};
+use crds::{Host, Port, TenantNetwork, VirtualMachine};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -30,6 +33,7 @@ use crate::objects::Objects;
 use cells::Cells;
 use error::Error;
 use hands::Hands;
+use peers::Peers;
 
 /// The judgement over ports.
 pub struct Ports<H: Hands> {
@@ -41,6 +45,12 @@ pub struct Ports<H: Hands> {
     pub networks: Cache<TenantNetwork>,
     /// This host's machines.
     pub machines: Cache<VirtualMachine>,
+    /// This host's name.
+    pub host: String,
+    /// All hosts.
+    pub hosts: Cache<Host>,
+    /// The same networks' ports on other hosts.
+    pub peers: Peers,
     /// What is realised here.
     pub cells: Arc<Cells<H>>,
 }
@@ -85,6 +95,7 @@ impl<H: Hands> Ports<H> {
 
     /// Brings the network with all its ports here in order; the name of its namespace.
     async fn pass(&self, namespace: &str, network: &str) -> Result<String, Error> {
+        self.peers.heard(namespace, network).await;
         let ticket = self.cells.ticket();
         let Some(found) = self.networks.get(namespace, network) else {
             return Err(Error::NetworkGone { network: network.to_owned() });
@@ -93,7 +104,11 @@ impl<H: Hands> Ports<H> {
         let read = || {
             // Read inside the pass, so that a pass that served many askers has seen all their ports.
             let ports = self.ports.pick(namespace, |port| port.spec.network == network && self.is_wanted(port));
-            plan::wanted(self.cells.names(), &found, &ports)
+            let mut wanted = plan::wanted(self.cells.names(), &found, &ports)?;
+            let everywhere = self.peers.follow(namespace, network);
+            let hosts = reach::addresses(&self.hosts.all());
+            wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
+            Ok(wanted)
         };
         let done = self.cells.converge(&uid, ticket, read).await?;
         self.tell(&found, &done).await;
@@ -125,6 +140,9 @@ impl<H: Hands> Ports<H> {
             .ports
             .pick(&namespace, |other| other.spec.network == port.spec.network && self.is_wanted(other))
             .is_empty();
+        if last {
+            self.peers.forget(&namespace, &port.spec.network);
+        }
         match network {
             Some(network) if last => self.cells.remove(&network.uid().unwrap_or_default()).await?,
             Some(_) => drop(self.pass(&namespace, &port.spec.network).await?),

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
 use super::error::Error;
+use super::reach::Reach;
 use crate::layout::Owner;
 use crate::mac::parse_mac;
 use crate::names::{self, Names};
@@ -35,6 +36,10 @@ pub struct Wanted {
     pub dhcp: Option<Dhcp>,
     /// The ports here, by name; a network without any is not here.
     pub ports: Vec<WantedPort>,
+    /// Its tunnel to other hosts.
+    pub tunnel: String,
+    /// The ports elsewhere.
+    pub reach: Reach,
 }
 
 /// DHCP settings.
@@ -63,7 +68,7 @@ pub struct WantedPort {
     pub hostname: String,
 }
 
-/// The network as the objects want it. Ports that have no addresses yet do not count.
+/// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses yet do not count.
 pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Result<Wanted, Error> {
     let name = format!("TenantNetwork {}", network.name_any());
     let uid = network.uid().unwrap_or_default();
@@ -94,6 +99,8 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
             .enabled
             .then(|| Dhcp { lease_seconds: spec.dhcp.lease_seconds, domain: spec.dhcp.domain.clone() }),
         ports: wanted,
+        tunnel: names::tunnel(&uid),
+        reach: Reach::default(),
     })
 }
 
@@ -101,7 +108,7 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
     subnet.hosts().next().unwrap_or(subnet.network())
 }
 
-fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
+pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
     let (Some(ip), Some(mac)) = (&port.spec.ip, &port.spec.mac) else { return Ok(None) };
     let name = format!("Port {}", port.name_any());
     let uid = port.uid().unwrap_or_default();

@@ -34,6 +34,8 @@ pub struct Registration {
     pub host: String,
     /// Where the door listens.
     pub endpoint: String,
+    /// Where other hosts reach this one's networks.
+    pub underlay_address: std::net::Ipv4Addr,
     /// What instructions run on, and why.
     pub accelerator: Verdict,
 }

@@ -21,6 +21,7 @@ pub(super) fn compute(
     HostStatus {
         observed_generation: generation,
         endpoint: Some(registration.endpoint.clone()),
+        underlay_address: Some(registration.underlay_address.to_string()),
         capacity: capacity(),
         capabilities: capabilities.clone(),
         boot_id: Some(process::boot_id()),

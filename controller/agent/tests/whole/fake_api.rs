@@ -180,8 +180,8 @@ impl Target {
 
     fn wants(&self, object: &Value) -> bool {
         let in_namespace = self.namespace.as_ref().is_none_or(|ns| object["metadata"]["namespace"] == json!(ns));
-        let selected = self.query.get("fieldSelector").and_then(|text| text.strip_prefix("spec.host="));
-        in_namespace && selected.is_none_or(|host| object["spec"]["host"] == json!(host))
+        let selected = self.query.get("fieldSelector").and_then(|text| text.strip_prefix("spec.")?.split_once('='));
+        in_namespace && selected.is_none_or(|(field, value)| object["spec"][field] == json!(value))
     }
 }
 

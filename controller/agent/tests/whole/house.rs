@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent::names::Names;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_api::FakeApi;
 
-const HOST: &str = "host0";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Key of an object in the tests' namespace.
@@ -25,8 +25,10 @@ pub fn key(name: &str) -> String {
 
 pub struct House {
     pub api: FakeApi,
+    host: String,
     dir: tempfile::TempDir,
-    authority: Authority,
+    /// What the hosts of the instance share.
+    shared: Arc<tempfile::TempDir>,
     instance: String,
     running: Option<(CancellationToken, JoinHandle<Result<(), agent::Error>>)>,
 }
@@ -37,31 +39,45 @@ impl House {
         pki::install_crypto_provider();
         // Shown with a failed test only: nextest keeps the output of the others to itself.
         let _ = tracing_subscriber::fmt().with_env_filter("info,agent=debug").with_test_writer().try_init();
+        let shared = Arc::new(tempfile::tempdir().unwrap());
+        House::on("host0", FakeApi::new(), shared, uuid::Uuid::new_v4().to_string())
+    }
+
+    /// Another host of the same instance.
+    pub fn beside(&self, host: &str) -> House {
+        House::on(host, self.api.clone(), self.shared.clone(), self.instance.clone())
+    }
+
+    fn on(host: &str, api: FakeApi, shared: Arc<tempfile::TempDir>, instance: String) -> House {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let authority = Authority::load_or_create(&dir.path().join("pki"), "test").unwrap();
-        let instance = uuid::Uuid::new_v4().to_string();
-        House { api: FakeApi::new(), dir, authority, instance, running: None }
+        House { api, host: host.to_owned(), dir, shared, instance, running: None }
+    }
+
+    pub fn names(&self) -> Names {
+        Names::new(&self.instance, &self.host)
     }
 
     pub async fn start(&mut self) {
-        let names = vec![HOST.to_owned()];
-        let subject = Subject::new("system:agent:host0", ["system:agents"]);
+        let names = vec![self.host.clone()];
+        let subject = Subject::new(format!("system:agent:{}", self.host), ["system:agents"]);
+        let authority = Authority::load_or_create(&self.shared.path().join("pki"), "test").unwrap();
         let options = AgentOptions {
-            host_name: HOST.into(),
+            host_name: self.host.clone(),
             instance: self.instance.clone(),
             client: self.api.client(),
             data_dir: self.dir.path().join("data"),
+            underlay_dir: self.shared.path().join("underlay"),
             image_cache: Some(self.dir.path().join("cache")),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            identity: self.authority.issue(&subject, &Usage::Both { names }).unwrap(),
-            ca_pem: self.authority.cert_pem().to_owned(),
+            identity: authority.issue(&subject, &Usage::Both { names }).unwrap(),
+            ca_pem: authority.cert_pem().to_owned(),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(Agent::run(options, shutdown.clone()));
         self.running = Some((shutdown, task));
         let ready = |host: &Value| host["status"]["endpoint"].is_string();
-        self.api.until("hosts", "/host0", "registered", ready).await;
+        self.api.until("hosts", &format!("/{}", self.host), "registered", ready).await;
     }
 
     pub async fn stop(&mut self) {
@@ -100,7 +116,7 @@ impl House {
 
     async fn create(&self, kind: &str, plural: &str, name: &str, mut spec: Value) {
         if plural != "tenantnetworks" {
-            spec["host"] = json!(HOST);
+            spec["host"] = json!(self.host);
         }
         let object =
             json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
@@ -119,6 +135,16 @@ impl House {
 
     pub async fn apply_network(&self, name: &str, subnet: &str) {
         self.create("TenantNetwork", "tenantnetworks", name, json!({"subnet": subnet})).await;
+    }
+
+    /// What the network reconciler would write.
+    pub async fn number_network(&self, name: &str, vni: u32) {
+        self.request("PATCH", &format!("/tenantnetworks/{name}/status"), json!({"status": {"vni": vni}})).await;
+    }
+
+    /// Something that means nothing, so that the agents look again.
+    pub async fn touch_port(&self, name: &str, note: &str) {
+        self.request("PATCH", &format!("/ports/{name}"), json!({"metadata": {"annotations": {"note": note}}})).await;
     }
 
     pub async fn apply_port(&self, name: &str, network: &str, ip: &str, number: u8) {
@@ -221,10 +247,10 @@ impl House {
 
     /// Everything of ours that is still on the machine.
     pub fn leftovers(&self) -> Vec<String> {
-        let prefix = Names::new(&self.instance, HOST).namespace_prefix();
+        let (prefix, switch) = (self.names().namespace_prefix(), self.names().switch());
         let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut left: Vec<String> = names.filter(|name| name.starts_with(&prefix)).collect();
+        let mut left: Vec<String> = names.filter(|name| name.starts_with(&prefix) || *name == switch).collect();
         for program in ["qemu", "dnsmasq"] {
             left.extend(self.processes(program).iter().map(|pid| format!("{program} {pid}")));
         }

@@ -7,6 +7,7 @@
 
 mod fake_api;
 mod house;
+mod overlay;
 
 use house::{House, key};
 use serde_json::json;

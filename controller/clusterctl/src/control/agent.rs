@@ -35,6 +35,7 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
         instance: instance.id().to_owned(),
         client: client(instance, &identity, authority.cert_pem()).await?,
         data_dir,
+        underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         identity,

@@ -31,6 +31,8 @@ pub async fn run(dir: &Path, args: &CleanArgs) -> Result<()> {
         for host in instance.hosts() {
             errors.extend(teardown::remove_namespaces(instance.id(), &host).await.into_iter().map(anyhow::Error::from));
         }
+        let switch = agent::underlay::remove_switch(instance.id()).await;
+        errors.extend(switch.err().map(anyhow::Error::from));
         if !errors.is_empty() {
             for error in &errors {
                 eprintln!("error: {error:#}");
@@ -63,7 +65,7 @@ async fn controller(instance: &Instance) -> Vec<anyhow::Error> {
 
 /// Removes the files; the instance's identity goes last, so that an interrupted clean can be repeated.
 fn files(dir: &Path, images: bool) -> Result<()> {
-    let names = ["hosts", "etcd", "server", "pki", "logs", "kubeconfig", "instance"];
+    let names = ["hosts", "underlay", "etcd", "server", "pki", "logs", "kubeconfig", "instance"];
     let cache = ["cache"];
     for name in names.iter().chain(cache.iter().filter(|_| images)) {
         let path = dir.join(name);

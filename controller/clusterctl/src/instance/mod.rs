@@ -7,6 +7,7 @@
 //!  DIR/etcd/                 etcd's data
 //!  DIR/server/               the server's port and record, artifacts of test runs
 //!  DIR/hosts/NAME/           what the agent of that host keeps
+//!  DIR/underlay/             which host has which address among those of this machine
 //!  DIR/cache/images/         built images; the only thing that `clean` leaves
 //!  DIR/logs/                 one log a process
 //! ```

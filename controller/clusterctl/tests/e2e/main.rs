@@ -5,6 +5,7 @@
 mod conditions;
 mod crash;
 mod drift;
+mod hosts;
 mod install;
 mod kubectl;
 mod machines;

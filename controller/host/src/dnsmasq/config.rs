@@ -61,7 +61,8 @@ impl Server {
             if !subnet.contains(address) {
                 return contradiction(format!("the address {address} is not in {subnet}"));
             }
-            if !addresses.insert(address) || !macs.insert(mac) || !owners.insert(owner) {
+            let mac_is_taken = mac.is_some_and(|mac| !macs.insert(mac));
+            if !addresses.insert(address) || mac_is_taken || !owners.insert(owner) {
                 return contradiction(format!("the reservation of {address} is not the only one of its kind"));
             }
         }

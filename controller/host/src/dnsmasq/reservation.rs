@@ -18,8 +18,8 @@ use crate::link::{Change, Changes, Mac};
 pub struct Reservation {
     /// UID of the port.
     pub owner: Uuid,
-    /// Its hardware address.
-    pub mac: Mac,
+    /// Its hardware address; none when it is served elsewhere and only its name is known here.
+    pub mac: Option<Mac>,
     /// Address it gets.
     pub address: Ipv4Addr,
     /// Name it is found under.
@@ -57,7 +57,9 @@ impl Difference {
 
 /// All that dnsmasq is told of these reservations, in an order that does not depend on theirs.
 pub(super) fn text(server: &Server, reservations: &[Reservation]) -> String {
-    let line = |one: &Reservation| format!("{}{}", host_line(one), name_line(server, one).unwrap_or_default());
+    let line = |one: &Reservation| {
+        format!("{}{}", host_line(one).unwrap_or_default(), name_line(server, one).unwrap_or_default())
+    };
     let mut lines: Vec<String> = reservations.iter().map(line).collect();
     lines.sort_unstable();
     lines.concat()
@@ -68,7 +70,7 @@ pub(super) fn write(paths: &Paths, server: &Server, reservations: &[Reservation]
     // Names first: whoever has an address has a name.
     let names = reservations.iter().filter_map(|one| Some((one.owner.to_string(), name_line(server, one)?)));
     let first = replace(&paths.names, names.collect())?;
-    let hosts = reservations.iter().map(|one| (one.owner.to_string(), host_line(one)));
+    let hosts = reservations.iter().filter_map(|one| Some((one.owner.to_string(), host_line(one)?)));
     let second = replace(&paths.hosts, hosts.collect())?;
     Ok(Difference {
         added: first.added.max(second.added),
@@ -77,10 +79,10 @@ pub(super) fn write(paths: &Paths, server: &Server, reservations: &[Reservation]
     })
 }
 
-fn host_line(reservation: &Reservation) -> String {
-    let mac: Vec<String> = reservation.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+fn host_line(reservation: &Reservation) -> Option<String> {
+    let mac: Vec<String> = reservation.mac?.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = reservation.host_name.as_ref().map(|name| format!(",{name}")).unwrap_or_default();
-    format!("{},{}{name}\n", mac.join(":"), reservation.address)
+    Some(format!("{},{}{name}\n", mac.join(":"), reservation.address))
 }
 
 fn name_line(server: &Server, reservation: &Reservation) -> Option<String> {
@@ -157,7 +159,7 @@ mod tests {
     fn reservation(number: u8, name: Option<&str>) -> Reservation {
         Reservation {
             owner: Uuid::from_u128(u128::from(number)),
-            mac: [2, 0, 0, 0, 0, number],
+            mac: Some([2, 0, 0, 0, 0, number]),
             address: Ipv4Addr::new(10, 1, 0, number),
             host_name: name.map(|name| name.parse().unwrap()),
         }
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn a_reservation_is_a_line_each() {
         let one = reservation(7, Some("node01"));
-        assert_eq!(host_line(&one), "02:00:00:00:00:07,10.1.0.7,node01\n");
+        assert_eq!(host_line(&one).unwrap(), "02:00:00:00:00:07,10.1.0.7,node01\n");
+        assert_eq!(host_line(&Reservation { mac: None, ..one.clone() }), None, "a name alone leases nothing");
         assert_eq!(name_line(&server(Some("a.b")), &one).unwrap(), "10.1.0.7 node01.a.b node01\n");
         assert_eq!(name_line(&server(None), &one).unwrap(), "10.1.0.7 node01\n");
         assert_eq!(name_line(&server(None), &reservation(7, None)), None);

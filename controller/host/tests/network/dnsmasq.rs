@@ -29,7 +29,7 @@ fn mac(number: u8) -> Mac {
 fn reserve(number: u8, host: &str) -> Reservation {
     Reservation {
         owner: Uuid::from_u128(u128::from(number)),
-        mac: mac(number),
+        mac: Some(mac(number)),
         address: [10, 1, 0, number].into(),
         host_name: Some(host.parse().unwrap()),
     }
@@ -252,7 +252,7 @@ async fn an_address_passes_to_its_next_holder_at_once() {
     let network = Network::new().await;
     network.ensure(&[reserve(7, "old")]).await;
     assert_eq!(network.guest(7).await.address().as_deref(), Some("10.1.0.7"));
-    let heir = Reservation { mac: mac(8), owner: Uuid::from_u128(8), ..reserve(7, "new") };
+    let heir = Reservation { mac: Some(mac(8)), owner: Uuid::from_u128(8), ..reserve(7, "new") };
     let changes = network.ensure(&[heir.clone()]).await;
     assert_eq!(reasons(&changes), ["ReservationsChanged", "DhcpStarted"]);
     assert_eq!(network.guest(8).await.address().as_deref(), Some("10.1.0.7"));
