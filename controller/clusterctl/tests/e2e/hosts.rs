@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use crds::{Host, VirtualMachine};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use testkit::Lab;
 
 use crate::machines::{self, exec};
@@ -70,18 +70,17 @@ spec: {network: red, ip: 10.62.0.98, host: host01}
     }
     let met = async || Ok((answers(&lab, "one", &addresses[1]) && answers(&lab, "two", &addresses[0])).then_some(()));
     until("an answer from the other host", SOON, met).await?;
-    let resolves = |name: &str| exec(&lab, "one", &["/bin/busybox", "nslookup", name]).is_ok();
-    ensure!(resolves("two"), "a name on the other host is not known here");
-    ensure!(!resolves("stranger"), "a name of another network is known here");
-    for stranger in ["10.62.0.99", "10.62.0.98", "10.62.0.77"] {
-        ensure!(!answers(&lab, "one", stranger), "{stranger}, which is in no network of the guest, answers");
-    }
+    // One visit to the guest for all of it: each takes seconds under emulation.
+    let asked = "for name in two stranger; do busybox nslookup $name >/dev/null 2>&1 && echo knows $name; done
+        for ip in 10.62.0.99 10.62.0.98 10.62.0.77; do busybox ping -c 1 -W 1 $ip >/dev/null && echo meets $ip; done; true";
+    let told = exec(&lab, "one", &["/bin/busybox", "sh", "-c", asked])?;
+    ensure!(told == "knows two\n", "a guest knows and meets those of its own network alone: {told}");
     // Each host's own namespaces hold all of it: the machine's own network has no link of ours.
     let here = sh("ip", &["-o", "link", "show", "type", "vxlan"])?;
     ensure!(here.is_empty(), "a tunnel in the machine's own namespace: {here}");
     for vm in ["one", "two"] {
-        let vm: VirtualMachine = Api::default_namespaced(client.clone()).get(vm).await?;
-        ensure!(vm.status.is_some_and(|status| status.restarts == 0), "{} was started again", vm.name_any());
+        let status = Api::<VirtualMachine>::default_namespaced(client.clone()).get(vm).await?.status;
+        ensure!(status.is_some_and(|status| status.restarts == 0), "{vm} was started again");
     }
     lab.finish()
 }
