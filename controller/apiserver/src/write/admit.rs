@@ -13,12 +13,21 @@ use crate::schema::{self, FieldError};
 pub(super) fn identify(call: &Call, body: &mut Value) -> Result<(), Error> {
     let resource = &call.resource;
     let kind = &resource.definition.kind;
-    let Some(map) = body.as_object() else {
+    let expected = resource.api_version();
+    let Some(map) = body.as_object_mut() else {
         return Err(Error::BadRequest(format!("the body is not an object of kind {kind}")));
     };
+    if resource.definition.builtin {
+        // Typed clients leave out what the path says; of a custom resource it is always demanded.
+        for (field, own) in [("kind", kind), ("apiVersion", &expected)] {
+            let given = map.get(field).is_some_and(|given| given.as_str().is_none_or(|text| !text.is_empty()));
+            if !given {
+                map.insert(field.to_owned(), Value::String(own.clone()));
+            }
+        }
+    }
     let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     let (body_kind, body_version) = (text("kind"), text("apiVersion"));
-    let expected = resource.api_version();
     if body_kind.is_empty() {
         return Err(Error::BadRequest(format!("Object 'Kind' is missing in {:?}", excerpt(body))));
     }

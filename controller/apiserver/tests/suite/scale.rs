@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::lab::{JSON, Lab, MERGE, revision, widget_crd};
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const POOLS: &str = "/apis/example.dev/v1/namespaces/default/pools";
+pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const POOLS: &str = "/apis/example.dev/v1/namespaces/default/pools";
 
-fn pool_crd() -> Value {
+pub fn pool_crd() -> Value {
     let mut crd = widget_crd();
     crd["metadata"]["name"] = json!("pools.example.dev");
     crd["spec"]["names"] = json!({"plural": "pools", "kind": "Pool"});
