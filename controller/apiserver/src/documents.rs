@@ -106,8 +106,11 @@ pub(crate) async fn healthy() -> &'static str {
     "ok"
 }
 
-/// `/readyz`: the store answers too.
+/// `/readyz`: the store answers too, and takes writes.
 pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Response {
+    if server.store.is_full() {
+        return Error::from(store::Error::NoSpace).into_response();
+    }
     match server.store.list(&format!("{}~", server.store.keys().prefix()), Consistency::Linearizable).await {
         Ok(_) => "ok".into_response(),
         Err(error) => Error::from(error).into_response(),

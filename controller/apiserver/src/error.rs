@@ -108,6 +108,9 @@ pub enum Error {
     /// The store is not reachable or broken.
     #[error("{0}")]
     Unavailable(String),
+    /// The store has no room; nothing but deletions is taken.
+    #[error("{0}")]
+    Full(String),
     /// A defect or a broken stored object.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -136,6 +139,7 @@ impl Error {
             Self::TooLargeRevision { .. } | Self::Timeout(_) => 504,
             Self::Overloaded(_) => 429,
             Self::Unavailable(_) => 503,
+            Self::Full(_) => 507,
             Self::Internal(_) => 500,
         }
     }
@@ -159,6 +163,7 @@ impl Error {
             Self::TooLargeRevision { .. } | Self::Timeout(_) => "Timeout",
             Self::Overloaded(_) => "TooManyRequests",
             Self::Unavailable(_) => "ServiceUnavailable",
+            Self::Full(_) => "InsufficientStorage",
             Self::Internal(_) => "InternalError",
         }
     }
@@ -217,6 +222,9 @@ impl Error {
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
+        if matches!(error, store::Error::NoSpace) {
+            return Self::Full(error.to_string());
+        }
         Self::Unavailable(crate::text::chain(&error))
     }
 }

@@ -13,6 +13,7 @@ pub(crate) struct Metrics {
     writes: IntCounterVec,
     watches: IntGaugeVec,
     connections: IntGauge,
+    leader: IntGaugeVec,
 }
 
 impl Metrics {
@@ -36,12 +37,17 @@ impl Metrics {
         let watches =
             IntGaugeVec::new(Opts::new("clusterctl_apiserver_watches", "Watches being served now."), &["resource"])?;
         let connections = IntGauge::new("clusterctl_apiserver_connections", "Client connections open now.")?;
+        let leader = IntGaugeVec::new(
+            Opts::new("clusterctl_leader", "1 where this server holds the lease and does what only one may do."),
+            &["lease"],
+        )?;
         let registry = prometheus::default_registry();
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(watches.clone()))?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self { duration, writes, watches, connections })
+        registry.register(Box::new(leader.clone()))?;
+        Ok(Self { duration, writes, watches, connections, leader })
     }
 
     /// A request was answered. `resource` is a served plural or empty, never what a client invented.
@@ -57,6 +63,11 @@ impl Metrics {
     /// A watch begins; it ends when the guard goes.
     pub(crate) fn watching(&self, resource: &str) -> Watching {
         Watching::new(self.watches.with_label_values(&[resource]))
+    }
+
+    /// Whether this server leads.
+    pub(crate) fn leads(&self, lease: &str, leads: bool) {
+        self.leader.with_label_values(&[lease]).set(i64::from(leads));
     }
 
     /// A connection begins; it ends when the guard goes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use store::{Revision, Store};
+use store::{Revision, Store, Term};
 use tokio::task::AbortHandle;
 
 use crate::connect::Connects;
@@ -29,6 +29,8 @@ pub struct Options {
     pub watch_timeout: Duration,
     /// A watch that asks for bookmarks gets one at least this often when something newer happened.
     pub bookmark_interval: Duration,
+    /// Whether this server does the chores itself (garbage, namespaces, old events) rather than as a leader.
+    pub chores: bool,
 }
 
 impl Default for Options {
@@ -40,18 +42,20 @@ impl Default for Options {
             garbage_scan: Duration::from_secs(300),
             watch_timeout: Duration::from_secs(1800),
             bookmark_interval: Duration::from_secs(60),
+            chores: true,
         }
     }
 }
 
 /// What all requests share.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) options: Options,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Metrics,
-    pub(crate) connects: Connects,
+    pub(crate) connects: Arc<Connects>,
     /// Turns true when watches shall end because the process is about to.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -73,6 +77,16 @@ impl Drop for Tasks {
     }
 }
 
+/// What one server does for all.
+fn chores(server: &Arc<Server>) -> Vec<AbortHandle> {
+    vec![
+        tokio::spawn(tasks::namespaces::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::instances::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
+    ]
+}
+
 impl ApiServer {
     /// Reads the stored CRDs, makes the first namespaces and starts the background tasks.
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
@@ -83,20 +97,25 @@ impl ApiServer {
             store,
             options,
             registry,
-            snapshots: Snapshots::default(),
+            snapshots: Arc::default(),
             metrics: Metrics::register()?,
-            connects: Connects::default(),
+            connects: Arc::default(),
             closing: tokio::sync::watch::Sender::new(false),
         });
         server.ensure_namespaces().await?;
-        let tasks = vec![
-            tokio::spawn(live.run(revision)).abort_handle(),
-            tokio::spawn(tasks::namespaces::run(server.clone())).abort_handle(),
-            tokio::spawn(tasks::instances::run(server.clone())).abort_handle(),
-            tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
-            tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
-        ];
+        let mut tasks = vec![tokio::spawn(live.run(revision)).abort_handle()];
+        if server.options.chores {
+            tasks.extend(chores(&server));
+        }
         Ok(Self { server, _tasks: Arc::new(Tasks(tasks)) })
+    }
+
+    /// This server for as long as it leads: the same but for writes, which the store refuses once a later term has
+    /// begun, and with the chores running. The server it was made from must outlive it.
+    pub(crate) fn under(&self, term: Term) -> ApiServer {
+        let server = Arc::new(Server { store: self.server.store.under(term), ..Server::clone(&self.server) });
+        let tasks = chores(&server);
+        Self { server, _tasks: Arc::new(Tasks(tasks)) }
     }
 
     /// Creates or updates CRDs and returns once they are served.

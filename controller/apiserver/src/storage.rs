@@ -9,6 +9,9 @@ use crate::object::set_meta;
 use crate::registry::Resource;
 use crate::schema::Definition;
 
+/// Folders whose values are to be encrypted at rest, as the store names them.
+pub const SEALED: [&str; 1] = ["secrets/"];
+
 /// The prefix of a kind's objects, of one namespace or of all.
 #[must_use]
 pub fn prefix(store: &Store, definition: &Definition, namespace: Option<&str>) -> String {

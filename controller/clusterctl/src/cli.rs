@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{commands, control};
+use crate::{commands, control, data};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ enum Command {
     #[command(after_help = "Example:\n  clusterctl clean")]
     Clean(control::clean::CleanArgs),
     #[command(flatten)]
+    Data(data::Command),
+    #[command(flatten)]
     Client(commands::Command),
 }
 
@@ -77,6 +79,7 @@ impl Cli {
                 control::agent::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
             }
             Command::Clean(args) => control::clean::run(&self.global.data_dir, &args).await?,
+            Command::Data(command) => command.run(&self.global).await?,
             Command::Client(command) => return command.run(&self.global).await,
         }
         Ok(ExitCode::SUCCESS)

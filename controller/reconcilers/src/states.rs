@@ -31,11 +31,16 @@ const NODE_PHASES: [NodePhase; 5] =
 pub async fn run(client: Client, shutdown: CancellationToken) {
     let (machines, machine_changes) = follow::<VirtualMachine>(client.clone());
     let (nodes, node_changes) = follow::<Node>(client);
-    match States::new(machines, nodes).and_then(|states| prometheus::default_registry().register(Box::new(states))) {
-        Ok(()) => {
+    let registry = prometheus::default_registry();
+    match States::new(machines, nodes).and_then(|states| registry.register(Box::new(states.clone())).map(|()| states)) {
+        Ok(states) => {
             let watches = futures::stream::select(machine_changes, node_changes);
             let watching = watches.for_each(|()| futures::future::ready(()));
             let _ = shutdown.run_until_cancelled(watching).await;
+            // A server may lead more than once: its next reign registers states of its own.
+            if let Err(error) = registry.unregister(Box::new(states)) {
+                tracing::debug!(%error, "the states of machines and nodes stay in the metrics");
+            }
         }
         Err(error) => tracing::warn!(%error, "machines and nodes are missing from the metrics"),
     }
@@ -51,6 +56,7 @@ where
     (store, watch.map(|_| ()).boxed())
 }
 
+#[derive(Clone)]
 struct States {
     machines: Store<VirtualMachine>,
     nodes: Store<Node>,

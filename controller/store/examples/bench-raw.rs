@@ -42,6 +42,7 @@ async fn main() -> Result<()> {
         data_dir: scratch.join("etcd"),
         pki_dir: scratch.join("pki"),
         log: scratch.join("etcd.log"),
+        quota: None,
     };
     let etcd = Etcd::start(options).await?;
     let value = Bytes::from(vec![b'x'; 1024]);

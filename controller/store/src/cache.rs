@@ -255,6 +255,10 @@ pub(crate) struct Listing {
     pub(crate) entries: Vec<Entry>,
     /// The fence key's `mod_revision`.
     pub(crate) fence: Revision,
+    /// The first key whose value could not be opened.
+    pub(crate) closed: Option<(String, crate::seal::Closed)>,
+    /// A restore was interrupted.
+    pub(crate) half_restored: bool,
 }
 
 #[cfg(test)]
@@ -291,7 +295,7 @@ mod tests {
     }
 
     fn listing(entries: Vec<Entry>) -> Listing {
-        Listing { entries, fence: Revision::ZERO }
+        Listing { entries, ..Listing::default() }
     }
 
     #[test]

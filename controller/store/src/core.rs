@@ -1,7 +1,7 @@
 //! What the store's parts share, and how they wait for a revision.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
@@ -29,6 +29,8 @@ pub(crate) struct Core {
     beating: Mutex<()>,
     /// The newest revision any caller has been told.
     acknowledged: AtomicU64,
+    /// etcd has refused for want of space, and has not been heard to have some since.
+    full: AtomicBool,
 }
 
 impl Core {
@@ -44,6 +46,7 @@ impl Core {
             options,
             beating: Mutex::new(()),
             acknowledged: AtomicU64::new(0),
+            full: AtomicBool::new(false),
         })
     }
 
@@ -60,6 +63,22 @@ impl Core {
     pub(crate) fn acknowledge(&self, change: Change) {
         self.acknowledged.fetch_max(change.revision.get(), Ordering::AcqRel);
         self.memory.change(|cache| cache.acknowledged(change));
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Notes whether etcd has space.
+    pub(crate) fn set_full(&self, full: bool) {
+        if self.full.swap(full, Ordering::AcqRel) != full {
+            self.metrics.full.set(i64::from(full));
+            if full {
+                tracing::error!("etcd's quota is used up, writes are refused: see `clusterctl store status`");
+            } else {
+                tracing::info!("etcd has space again");
+            }
+        }
     }
 
     /// Tells the feed what to do; it is enough that one such order is on its way.

@@ -55,7 +55,9 @@ pub enum Error {
         limit: usize,
     },
     /// etcd's quota is used up: it only reads until that is repaired.
-    #[error("etcd has no space left; delete objects, then compact, defragment and `etcdctl alarm disarm`")]
+    #[error(
+        "etcd's quota is used up and it takes no more writes: delete what is not needed, then run `clusterctl store defrag`, or raise --etcd-quota"
+    )]
     NoSpace,
     /// etcd could not be reached; nothing was written.
     #[error("{operation}: etcd did not answer within {waited:?}")]
@@ -99,6 +101,23 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A value could not be sealed.
+    #[error("cannot encrypt a value")]
+    Seal(#[from] crate::SealError),
+    /// A stored value cannot be opened.
+    #[error("{key} is encrypted {why}: put the key file of the server that wrote it in its place, or restore a backup")]
+    Closed {
+        /// The key of the first such value.
+        key: String,
+        /// With what, or what is wrong.
+        why: String,
+    },
+    /// Another leader's term has begun: this one's writes are over.
+    #[error("another server leads now; this write was refused")]
+    Deposed,
+    /// A restore was interrupted.
+    #[error("a restore was interrupted: run `clusterctl restore` again")]
+    HalfRestored,
     /// Metrics could not be registered.
     #[error("cannot register the store's metrics")]
     Metrics(#[from] prometheus::Error),
@@ -120,6 +139,10 @@ impl Error {
             Error::Behind { .. } => "Behind",
             Error::Etcd { .. } => "EtcdRefused",
             Error::Tls { .. } => "TlsUnreadable",
+            Error::Seal(_) => "SealFailed",
+            Error::Closed { .. } => "SealedAway",
+            Error::Deposed => "Deposed",
+            Error::HalfRestored => "HalfRestored",
             Error::Metrics(_) => "Metrics",
         }
     }

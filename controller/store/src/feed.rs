@@ -16,7 +16,8 @@ use crate::Revision;
 use crate::backoff;
 use crate::cache::Change;
 use crate::core::Core;
-use crate::link::{Failure, Verdict, change_of};
+use crate::link::{Failure, Verdict};
+use crate::seal::Closed;
 
 /// What others may ask of the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +54,20 @@ async fn reload(core: &Core) {
     }
 }
 
-/// Makes the cache equal to etcd.
-pub(crate) async fn load(core: &Core) -> Result<(), Failure> {
+/// Why what was listed should not be served.
+pub(crate) enum Unfit {
+    /// The first key whose value stays closed.
+    Closed(String, Closed),
+    /// A restore was interrupted.
+    HalfRestored,
+}
+
+/// Makes the cache equal to etcd; tells what is wrong with what it found.
+pub(crate) async fn load(core: &Core) -> Result<Option<Unfit>, Failure> {
     let before = core.memory.revision();
-    let (listing, at) = core.link.list(true).await?;
+    let (mut listing, at) = core.link.list(true).await?;
+    let closed = listing.closed.take().map(|(key, closed)| Unfit::Closed(key, closed));
+    let unfit = if listing.half_restored { Some(Unfit::HalfRestored) } else { closed };
     let (count, lost_past) = (listing.entries.len(), at < before);
     let differing = core.memory.change(|cache| cache.replace(listing, at, lost_past));
     core.metrics.entries.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -64,7 +75,7 @@ pub(crate) async fn load(core: &Core) -> Result<(), Failure> {
         tracing::warn!(%before, %at, "etcd lost its past, starting over with what it has");
     }
     tracing::debug!(count, differing, %at, "listed etcd's keys");
-    Ok(())
+    Ok(unfit)
 }
 
 /// Watches until the stream ends; returns what to do next.
@@ -119,7 +130,7 @@ fn take_in(core: &Core, response: &WatchResponse) {
             let revision = group.first().map_or(0, revision_of);
             let revision = Revision::from_etcd(revision);
             if revision > cache.revision() {
-                let changes: Vec<Change> = group.iter().filter_map(change_of).collect();
+                let changes: Vec<Change> = group.iter().filter_map(|event| core.link.change_of(event)).collect();
                 cache.watched(revision, changes);
             }
         }

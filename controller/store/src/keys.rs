@@ -56,6 +56,26 @@ impl Keys {
         }
     }
 
+    /// The folder a key is in, namespace and name left out: `secrets`, `photoncloud.dev/ports`.
+    pub(crate) fn folder<'k>(&self, key: &'k str) -> &'k str {
+        let rest = key.strip_prefix(&*self.prefix).unwrap_or(key);
+        let Some(first) = rest.find('/') else { return rest };
+        match rest[..first].contains('.') {
+            true => rest[first + 1..].find('/').map_or(rest, |second| &rest[..first + 1 + second]),
+            false => &rest[..first],
+        }
+    }
+
+    /// Stands while a restore is under way; see `keeper`.
+    pub(crate) fn restoring(&self) -> String {
+        format!("{}{INTERNAL}restoring", self.prefix)
+    }
+
+    /// Written when a term of leadership begins; see `term`.
+    pub(crate) fn term(&self) -> String {
+        format!("{}{INTERNAL}term", self.prefix)
+    }
+
     /// Written to make the watch move; see `barrier`.
     pub(crate) fn heartbeat(&self) -> String {
         format!("{}{INTERNAL}heartbeat", self.prefix)
@@ -92,6 +112,14 @@ mod tests {
         let keys = Keys::new("/registry/");
         assert_eq!(keys.resource("/registry/x.dev/ports/n/p"), "ports");
         assert_eq!(keys.resource("/registry/secrets/a.b/p"), "secrets");
+    }
+
+    #[test]
+    fn the_folder_names_group_and_resource() {
+        let keys = Keys::new("/registry/");
+        assert_eq!(keys.folder("/registry/x.dev/ports/n/p"), "x.dev/ports");
+        assert_eq!(keys.folder("/registry/secrets/a.b/p"), "secrets");
+        assert_eq!(keys.folder("/registry/x.dev/hosts/h"), "x.dev/hosts");
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //!   question) and waits for the cache to reach it; a sole writer knows the revision without asking.
 //! - etcd's own watches (Debian ships 3.4.23, with known defects: duplicates, losses after compaction, early progress
 //!   notes) are not trusted: one watch on the root, deduplicated by revision, compared with a full list now and then.
+//! - Writes under a [`Term`] are refused once another has begun: a superseded leader changes nothing.
+//! - Values of chosen folders are sealed before they reach etcd ([`Sealing`]); memory holds them plain.
 //! - Watchers share one bounded history; one that falls out of it gets [`Lagged`] and lists again.
 
 mod backoff;
@@ -27,13 +29,16 @@ mod error;
 mod etcd;
 mod feed;
 mod history;
+mod keeper;
 mod keys;
 mod link;
 mod memory;
 mod metrics;
 mod options;
 mod revision;
+mod seal;
 mod store;
+mod term;
 mod upkeep;
 mod watch;
 mod watcher;
@@ -42,8 +47,11 @@ mod write;
 pub use entry::{Entry, Fields};
 pub use error::Error;
 pub use etcd::{Etcd, EtcdError, EtcdOptions};
+pub use keeper::{Keeper, KeeperError, Member, Summary, Tally};
 pub use keys::Keys;
 pub use options::{Compaction, History, StoreOptions, TlsFiles};
 pub use revision::Revision;
+pub use seal::{KeyFile, Keyring, SealError, Sealing};
 pub use store::{Consistency, Store};
+pub use term::Term;
 pub use watch::{Event, EventKind, Lagged, Watch, WatchItem};

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, KvClient, TlsOptions, Txn,
-    TxnResponse, WatchClient, WatchOptions, WatchStream,
+    AlarmAction, AlarmType, Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, KvClient,
+    MaintenanceClient, TlsOptions, Txn, TxnResponse, WatchClient, WatchOptions, WatchStream,
 };
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cache::{Change, Listing};
 use crate::keys::Keys;
+use crate::seal::{Closed, SealError, Sealing};
 use crate::{Entry, Error, Revision, StoreOptions, TlsFiles};
 
 /// One attempt gets no longer than this; the operation as a whole may go on.
@@ -94,21 +95,15 @@ fn never_left(error: &(dyn std::error::Error + 'static)) -> bool {
 pub(crate) struct Link {
     kv: KvClient,
     watch: WatchClient,
+    maintenance: MaintenanceClient,
     gate: Semaphore,
     keys: Keys,
+    sealing: Option<Sealing>,
 }
 
 impl Link {
     pub(crate) async fn connect(options: &StoreOptions, keys: Keys) -> Result<Link, Error> {
-        pki::install_crypto_provider();
-        let mut settings = ConnectOptions::new()
-            .with_connect_timeout(CONNECT)
-            .with_keep_alive(KEEP_ALIVE, CONNECT)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        if let Some(files) = &options.tls {
-            settings = settings.with_tls(tls(files)?);
-        }
+        let settings = settings(options)?;
         let refused = |source| Failure::from(source).of("connect", Duration::ZERO);
         let requests = Client::connect(&options.endpoints, Some(settings.clone())).await.map_err(refused)?;
         let watch = Client::connect(&options.endpoints, Some(settings)).await.map_err(refused)?;
@@ -116,8 +111,10 @@ impl Link {
             // Pages of large objects exceed the 4 MiB that gRPC clients accept by default.
             kv: requests.kv_client().max_decoding_message_size(usize::MAX),
             watch: watch.watch_client().max_decoding_message_size(usize::MAX),
+            maintenance: requests.maintenance_client(),
             gate: Semaphore::new(options.in_flight),
             keys,
+            sealing: options.sealing.clone(),
         })
     }
 
@@ -156,6 +153,14 @@ impl Link {
         Ok(revision_of(&answer))
     }
 
+    /// Whether etcd has raised the alarm that it has no space.
+    pub(crate) async fn no_space(&self, deadline: Instant) -> Result<bool, Failure> {
+        let mut maintenance = self.maintenance.clone();
+        let request = maintenance.alarm(AlarmAction::Get, AlarmType::None, None);
+        let answer = self.attempt(deadline, request).await?;
+        Ok(answer.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace))
+    }
+
     pub(crate) async fn compact(&self, revision: Revision, deadline: Instant) -> Result<(), Failure> {
         let mut kv = self.kv.clone();
         self.attempt(deadline, kv.compact(revision.to_etcd(), None)).await?;
@@ -171,7 +176,7 @@ impl Link {
         }
     }
 
-    /// Everything under the root prefix at one revision, page by page; without values when they are not asked for.
+    /// Everything under the root prefix at one revision; without values when they are not asked for.
     pub(crate) async fn list(&self, values: bool) -> Result<(Listing, Revision), Failure> {
         self.range(self.keys.prefix(), None, values).await
     }
@@ -180,12 +185,33 @@ impl Link {
     pub(crate) async fn range(
         &self,
         prefix: &str,
-        mut at: Option<Revision>,
+        at: Option<Revision>,
         values: bool,
     ) -> Result<(Listing, Revision), Failure> {
+        let mut listing = Listing::default();
+        let revision = self.pages(prefix, at, values, |kv| self.take_in(&mut listing, kv)).await?;
+        Ok((listing, revision))
+    }
+
+    /// Hands every key under `prefix` as stored at one revision to `take`; returns that revision.
+    pub(crate) async fn scan(
+        &self,
+        prefix: &str,
+        values: bool,
+        take: impl FnMut(KeyValue),
+    ) -> Result<Revision, Failure> {
+        self.pages(prefix, None, values, take).await
+    }
+
+    async fn pages(
+        &self,
+        prefix: &str,
+        mut at: Option<Revision>,
+        values: bool,
+        mut take: impl FnMut(KeyValue),
+    ) -> Result<Revision, Failure> {
         let end = range_end(prefix);
         let mut start = prefix.as_bytes().to_vec();
-        let mut listing = Listing::default();
         let mut limit = FIRST_PAGE;
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(limit);
@@ -204,22 +230,93 @@ impl Link {
                 start = [last.key(), b"\0"].concat();
             }
             limit = next_limit(&kvs);
-            for kv in kvs {
-                self.take_in(&mut listing, kv);
-            }
+            kvs.into_iter().for_each(&mut take);
             if !page.more() {
-                return Ok((listing, revision));
+                return Ok(revision);
             }
         }
     }
 
     fn take_in(&self, listing: &mut Listing, kv: KeyValue) {
-        match entry_of(kv) {
-            Some(entry) if *entry.key == *self.keys.fence() => listing.fence = entry.mod_revision,
-            Some(entry) if !self.keys.is_internal(&entry.key) => listing.entries.push(entry),
-            _ => {}
+        let Ok(key) = kv.key_str() else { return };
+        if key == self.keys.fence() {
+            listing.fence = Revision::from_etcd(kv.mod_revision());
+        } else if key == self.keys.restoring() {
+            listing.half_restored = true;
+        } else if !self.keys.is_internal(key) {
+            if listing.closed.is_none() && self.sealing(key).is_some() {
+                let closed = self.open(key, Bytes::copy_from_slice(kv.value())).err();
+                listing.closed = closed.map(|closed| (key.to_owned(), closed));
+            }
+            listing.entries.extend(self.entry_of(kv));
         }
     }
+
+    /// What seals the value of `key`, when anything does.
+    pub(crate) fn sealing(&self, key: &str) -> Option<&Sealing> {
+        let rest = key.strip_prefix(self.keys.prefix())?;
+        self.sealing.as_ref().filter(|sealing| sealing.covers(rest))
+    }
+
+    /// The form in which a value goes to etcd.
+    pub(crate) fn seal(&self, key: &str, value: &Bytes) -> Result<Bytes, SealError> {
+        match self.sealing(key) {
+            Some(sealing) => sealing.seal(key, value),
+            None => Ok(value.clone()),
+        }
+    }
+
+    /// The form in which a value came from a writer.
+    fn open(&self, key: &str, stored: Bytes) -> Result<Bytes, Closed> {
+        match self.sealing(key) {
+            Some(sealing) if !stored.is_empty() => sealing.open(key, stored),
+            _ => Ok(stored),
+        }
+    }
+
+    /// One that stays closed is handed on as stored: whoever reads it finds that it is no object.
+    fn open_or_tell(&self, key: &str, stored: Bytes) -> Bytes {
+        self.open(key, stored.clone()).unwrap_or_else(|closed| {
+            tracing::error!(key, ?closed, "a stored value cannot be opened; is the key file the right one?");
+            stored
+        })
+    }
+
+    /// An entry from etcd's form; keys that are not UTF-8 are not ours.
+    pub(crate) fn entry_of(&self, kv: KeyValue) -> Option<Entry> {
+        let (created, modified) = (kv.create_revision(), kv.mod_revision());
+        let (key, value) = kv.into_key_value();
+        let key = String::from_utf8(key).ok()?;
+        let value = self.open_or_tell(&key, Bytes::from(value));
+        Some(Entry::new(key.into(), value, Revision::from_etcd(created), Revision::from_etcd(modified)))
+    }
+
+    /// A change from a watch event.
+    pub(crate) fn change_of(&self, event: &etcd_client::Event) -> Option<Change> {
+        let kv = event.kv()?;
+        let put = event.event_type() == etcd_client::EventType::Put;
+        let key = kv.key_str().ok()?;
+        Some(Change {
+            key: key.into(),
+            value: put.then(|| self.open_or_tell(key, Bytes::copy_from_slice(kv.value()))),
+            create_revision: put.then(|| Revision::from_etcd(kv.create_revision())),
+            revision: Revision::from_etcd(kv.mod_revision()),
+        })
+    }
+}
+
+/// How connections to etcd are made.
+pub(crate) fn settings(options: &StoreOptions) -> Result<ConnectOptions, Error> {
+    pki::install_crypto_provider();
+    let settings = ConnectOptions::new()
+        .with_connect_timeout(CONNECT)
+        .with_keep_alive(KEEP_ALIVE, CONNECT)
+        .with_keep_alive_while_idle(true)
+        .with_require_leader(true);
+    Ok(match &options.tls {
+        Some(files) => settings.with_tls(tls(files)?),
+        None => settings,
+    })
 }
 
 fn tls(files: &TlsFiles) -> Result<TlsOptions, Error> {
@@ -248,24 +345,4 @@ fn next_limit(page: &[KeyValue]) -> i64 {
 
 fn revision_of(answer: &GetResponse) -> Revision {
     answer.header().map_or(Revision::ZERO, |header| Revision::from_etcd(header.revision()))
-}
-
-/// An entry from etcd's form; keys that are not UTF-8 are not ours.
-pub(crate) fn entry_of(kv: KeyValue) -> Option<Entry> {
-    let (created, modified) = (kv.create_revision(), kv.mod_revision());
-    let (key, value) = kv.into_key_value();
-    let key = String::from_utf8(key).ok()?;
-    Some(Entry::new(key.into(), Bytes::from(value), Revision::from_etcd(created), Revision::from_etcd(modified)))
-}
-
-/// A change from a watch event.
-pub(crate) fn change_of(event: &etcd_client::Event) -> Option<Change> {
-    let kv = event.kv()?;
-    let put = event.event_type() == etcd_client::EventType::Put;
-    Some(Change {
-        key: kv.key_str().ok()?.into(),
-        value: put.then(|| Bytes::copy_from_slice(kv.value())),
-        create_revision: put.then(|| Revision::from_etcd(kv.create_revision())),
-        revision: Revision::from_etcd(kv.mod_revision()),
-    })
 }

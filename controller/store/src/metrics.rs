@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     pub(crate) discrepancies: IntCounter,
     pub(crate) fenced: IntCounter,
     pub(crate) etcd_restarts: IntCounter,
+    pub(crate) full: IntGauge,
 }
 
 /// One set a process: the default registry refuses a second one, and several stores may share it (tests do).
@@ -63,6 +64,7 @@ impl Metrics {
                 "clusterctl_etcd_restarts_total",
                 "Times our own etcd was started again after it died.",
             )?,
+            full: IntGauge::new("clusterctl_store_full", "1 while etcd's quota is used up and writes are refused.")?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.writes.clone()))?;
@@ -73,6 +75,7 @@ impl Metrics {
         registry.register(Box::new(metrics.discrepancies.clone()))?;
         registry.register(Box::new(metrics.fenced.clone()))?;
         registry.register(Box::new(metrics.etcd_restarts.clone()))?;
+        registry.register(Box::new(metrics.full.clone()))?;
         Ok(metrics)
     }
 

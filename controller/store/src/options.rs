@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Sealing;
+
 /// Files of an mTLS client.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -39,6 +41,8 @@ pub struct StoreOptions {
     pub verify: Duration,
     /// What compaction leaves.
     pub compaction: Compaction,
+    /// Values that etcd must not be able to read.
+    pub sealing: Option<Sealing>,
 }
 
 /// Bounds of the event history; the stricter one counts.
@@ -75,6 +79,7 @@ impl StoreOptions {
             progress: Duration::from_secs(5),
             verify: Duration::from_secs(300),
             compaction: Compaction { every: Duration::from_secs(60), age: Duration::from_secs(600), revisions: 10_000 },
+            sealing: None,
         }
     }
 }

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use crate::barrier::{self, Barrier};
 use crate::core::Core;
+use crate::feed::Unfit;
 use crate::keys::Keys;
 use crate::link::Verdict;
 use crate::write::{Action, Write};
-use crate::{Entry, Error, Revision, StoreOptions, Watch, backoff, feed, upkeep};
+use crate::{Entry, Error, Revision, StoreOptions, Term, Watch, backoff, feed, term, upkeep};
 
 /// The largest value etcd takes in a transaction of ours: its limit of 1.5 MiB, less the key and the framing.
 const LARGEST_VALUE: usize = 1_572_864 - 4096;
@@ -31,6 +32,7 @@ pub enum Consistency {
 pub struct Store {
     core: Arc<Core>,
     barrier: Barrier,
+    term: Option<Term>,
     _tasks: Arc<Tasks>,
 }
 
@@ -65,7 +67,19 @@ impl Store {
             tokio::spawn(upkeep::run(core.clone())),
         ];
         let tasks = Arc::new(Tasks { core: core.clone(), running });
-        Ok(Self { core, barrier, _tasks: tasks })
+        Ok(Self { core, barrier, term: None, _tasks: tasks })
+    }
+
+    /// Begins a term of leadership for `holder`, provided that the key `guard` was last changed at `revision`; else
+    /// [`Error::Deposed`]. All earlier terms are over.
+    pub async fn begin_term(&self, guard: &str, revision: Revision, holder: &str) -> Result<Term, Error> {
+        term::begin(&self.core, guard, revision, holder).await
+    }
+
+    /// The same store; its writes are refused ([`Error::Deposed`]) once a term later than `term` has begun.
+    #[must_use]
+    pub fn under(&self, term: Term) -> Store {
+        Store { term: Some(term), ..self.clone() }
     }
 
     /// Composes keys under this store's root prefix.
@@ -143,7 +157,7 @@ impl Store {
         let _timer = self.core.metrics.time(action.operation());
         self.check(key)?;
         self.refuse_early(key, &action)?;
-        let revision = Write::new(&self.core, key, action).run().await?;
+        let revision = Write::new(&self.core, key, action).under(self.term).run().await?;
         self.core.metrics.writes.with_label_values(&[self.core.keys.resource(key)]).inc();
         Ok(revision)
     }
@@ -185,6 +199,11 @@ impl Store {
         self.core.memory.revision()
     }
 
+    /// Whether etcd's quota is used up: it reads and deletes, and refuses all else ([`Error::NoSpace`]).
+    pub fn is_full(&self) -> bool {
+        self.core.is_full()
+    }
+
     /// Compares the cache with etcd now rather than at the next turn; returns on how many keys they differed.
     ///
     /// Differences are counted, and healed by listing again.
@@ -197,9 +216,11 @@ impl Store {
 async fn first_load(core: &Core) -> Result<(), Error> {
     let (deadline, mut delays) = (core.deadline(), backoff::delays());
     loop {
-        let loaded = load_alone(core, deadline).await;
-        let Err(failure) = loaded else {
-            return Ok(());
+        let failure = match load_alone(core, deadline).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Unfit::Closed(key, closed))) => return Err(Error::Closed { key, why: closed.to_string() }),
+            Ok(Some(Unfit::HalfRestored)) => return Err(Error::HalfRestored),
+            Err(failure) => failure,
         };
         if !backoff::pause(&mut delays, deadline).await {
             return Err(failure.of("load", core.options.timeout));
@@ -208,7 +229,7 @@ async fn first_load(core: &Core) -> Result<(), Error> {
 }
 
 /// A sole writer's predecessor may have died with writes on their way: they must not land behind our back.
-async fn load_alone(core: &Core, deadline: Instant) -> Result<(), crate::link::Failure> {
+async fn load_alone(core: &Core, deadline: Instant) -> Result<Option<Unfit>, crate::link::Failure> {
     if core.options.sole_writer {
         core.link.bump(&core.keys.fence(), deadline).await?;
     }

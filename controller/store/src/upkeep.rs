@@ -1,5 +1,7 @@
 //! What nobody asks for: noticing a silent watch, checking the cache, compacting the past.
 
+mod reseal;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +26,35 @@ pub(crate) async fn run(core: Arc<Core>) {
     let (mut pulse, mut verify) = (every(PULSE), every(core.options.verify));
     let mut compact = every(core.options.compaction.every);
     let mut ages = Ages::default();
+    reseal::rewrite(&core).await;
     loop {
         tokio::select! {
-            _ = pulse.tick() => check_pulse(&core).await,
+            _ = pulse.tick() => {
+                check_pulse(&core).await;
+                // A full etcd is asked often, for it may have been helped; others now and then (below).
+                if core.is_full() {
+                    check_space(&core).await;
+                }
+                reseal::look(&core).await;
+            }
             _ = verify.tick() => {
                 if let Err(error) = compare(&core).await {
                     tracing::debug!(%error, "failed to compare the cache with etcd");
                 }
             }
-            _ = compact.tick() => compact_past(&core, &mut ages).await,
+            _ = compact.tick() => {
+                compact_past(&core, &mut ages).await;
+                check_space(&core).await;
+            }
         }
+    }
+}
+
+/// Asks etcd for its alarm: a server that writes nothing would not notice.
+async fn check_space(core: &Core) {
+    match core.link.no_space(core.deadline()).await {
+        Ok(full) => core.set_full(full),
+        Err(failure) => tracing::debug!(?failure, "failed to ask etcd for its alarms"),
     }
 }
 

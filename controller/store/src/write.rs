@@ -7,6 +7,7 @@
 //! ```text
 //!   txn(key == expected, fence == f) ── ok ─────────────► done
 //!         │            ├── fence moved ─► same again with the new fence
+//!         │            ├── term moved ──► Deposed
 //!         │            └── key moved ───► Conflict / AlreadyExists / NotFound
 //!         └── outcome unknown ─► bump fence ─► wait for the cache ─► in the history? ── yes ► done
 //!                                                                        └── no ► same again
@@ -21,8 +22,8 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::cache::Change;
 use crate::core::Core;
-use crate::link::{Failure, Verdict, entry_of};
-use crate::{Entry, Error, Event, EventKind, Revision};
+use crate::link::{Failure, Verdict};
+use crate::{Entry, Error, Event, EventKind, Revision, Term};
 
 /// What to do with the key.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ impl Action {
 enum Outcome {
     Made(Revision),
     FenceMoved(Revision),
+    Deposed,
     Mismatch(Option<Entry>),
 }
 
@@ -79,12 +81,18 @@ pub(crate) struct Write<'a> {
     core: &'a Core,
     key: &'a str,
     action: Action,
+    term: Option<Term>,
     deadline: Instant,
 }
 
 impl<'a> Write<'a> {
     pub(crate) fn new(core: &'a Core, key: &'a str, action: Action) -> Self {
-        Self { core, key, action, deadline: core.deadline() }
+        Self { core, key, action, term: None, deadline: core.deadline() }
+    }
+
+    /// Refused once another term has begun.
+    pub(crate) fn under(self, term: Option<Term>) -> Self {
+        Self { term, ..self }
     }
 
     /// Makes the write; returns its revision once the cache has it.
@@ -95,10 +103,11 @@ impl<'a> Write<'a> {
             (cache.revision(), cache.fence())
         };
         loop {
-            let answer = self.core.link.txn(self.txn(fence), self.deadline).await;
+            let answer = self.core.link.txn(self.txn(fence)?, self.deadline).await;
             match answer.map(|answer| self.read(answer, fence)) {
                 Ok(Outcome::Made(revision)) => return Ok(self.settle(revision).await),
                 Ok(Outcome::FenceMoved(now)) => fence = now,
+                Ok(Outcome::Deposed) => return Err(Error::Deposed),
                 Ok(Outcome::Mismatch(current)) => return Err(self.mismatch(current)),
                 Err(failure) if failure.verdict == Verdict::Unknown => {
                     tracing::info!(key = self.key, ?failure, "outcome of a write is unknown, finding out");
@@ -112,7 +121,12 @@ impl<'a> Write<'a> {
                         return Err(self.failed(failure));
                     }
                 }
-                Err(failure) => return Err(self.failed(failure)),
+                Err(failure) => {
+                    if failure.verdict == Verdict::NoSpace {
+                        self.core.set_full(true);
+                    }
+                    return Err(self.failed(failure));
+                }
             }
             if Instant::now() >= self.deadline {
                 return Err(self.failed(Failure { verdict: Verdict::Unsent, source: None }));
@@ -124,17 +138,19 @@ impl<'a> Write<'a> {
         failure.of(self.action.operation(), self.core.options.timeout)
     }
 
-    fn txn(&self, fence: Revision) -> Txn {
+    fn txn(&self, fence: Revision) -> Result<Txn, Error> {
         let unmoved = |key: &str, revision: Revision| Compare::mod_revision(key, CompareOp::Equal, revision.to_etcd());
         let fence_key = self.core.keys.fence();
         let change = match self.action.value() {
-            Some(value) => TxnOp::put(self.key, value.as_ref(), None),
+            Some(value) => TxnOp::put(self.key, self.core.link.seal(self.key, value)?, None),
             None => TxnOp::delete(self.key, None),
         };
-        Txn::new()
-            .when([unmoved(self.key, self.action.expected()), unmoved(&fence_key, fence)])
-            .and_then([change])
-            .or_else([TxnOp::get(self.key, None), TxnOp::get(fence_key, None)])
+        let term_key = self.core.keys.term();
+        let mut conditions = vec![unmoved(self.key, self.action.expected()), unmoved(&fence_key, fence)];
+        conditions.extend(self.term.map(|term| term.stands(&term_key)));
+        let mut asked = vec![TxnOp::get(self.key, None), TxnOp::get(fence_key, None)];
+        asked.extend(self.term.map(|_| TxnOp::get(term_key, None)));
+        Ok(Txn::new().when(conditions).and_then([change]).or_else(asked))
     }
 
     fn read(&self, mut answer: TxnResponse, fence: Revision) -> Outcome {
@@ -143,11 +159,15 @@ impl<'a> Write<'a> {
             return Outcome::Made(Revision::from_etcd(revision));
         }
         let mut found = answer.op_responses().into_iter().map(|response| match response {
-            TxnOpResponse::Get(mut got) => got.take_kvs().pop().and_then(entry_of),
+            TxnOpResponse::Get(mut got) => got.take_kvs().pop().and_then(|kv| self.core.link.entry_of(kv)),
             _ => None,
         });
         let current = found.next().flatten();
         let fence_now = found.next().flatten().map_or(Revision::ZERO, |entry| entry.mod_revision);
+        let term_now = found.next().flatten().map_or(Revision::ZERO, |entry| entry.mod_revision);
+        if self.term.is_some_and(|term| term.revision() != term_now) {
+            return Outcome::Deposed;
+        }
         let revision = current.as_ref().map_or(Revision::ZERO, |entry| entry.mod_revision);
         if revision == self.action.expected() && fence_now != fence {
             return Outcome::FenceMoved(fence_now);

@@ -66,6 +66,7 @@ impl Lab {
             data_dir: scratch.join("etcd"),
             pki_dir: scratch.join("pki"),
             log: scratch.join("etcd.log"),
+            quota: None,
         })
         .await?;
         let store = Store::connect(etcd.store_options()).await?;

@@ -11,6 +11,7 @@ mod kubectl;
 mod kubectl_commands;
 mod kubectl_oldest;
 mod lab;
+mod leaders;
 mod lists;
 mod namespaces;
 mod python;

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod clean;
+pub mod etcd;
 pub mod logging;
 pub mod ready;
 pub mod relay;

@@ -1,12 +1,18 @@
 //! `clusterctl server`: etcd, the API, the reconcilers and the test engine, without any privilege.
 
+use super::etcd::EtcdArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
-use apiserver::ApiServer;
+use apiserver::{ApiServer, Election};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use store::{Etcd, EtcdOptions, Store, StoreOptions, TlsFiles};
+use std::path::PathBuf;
+use std::time::Duration;
+use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// What reconcilers get to end what they are at.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// How the server runs.
 #[derive(clap::Args, Clone, Debug)]
@@ -14,21 +20,9 @@ pub struct ServerArgs {
     /// Address to serve on. By default a free port of 127.0.0.1, the same one after a restart.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// Client URLs of an etcd cluster to use, instead of an etcd of our own.
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<String>,
-    /// Authority that signed that etcd cluster's certificates.
-    #[arg(long, value_name = "FILE", requires = "etcd_endpoints")]
-    pub etcd_ca: Option<std::path::PathBuf>,
-    /// Our certificate for that etcd cluster.
-    #[arg(long, value_name = "FILE", requires = "etcd_ca")]
-    pub etcd_cert: Option<std::path::PathBuf>,
-    /// Our key for that etcd cluster.
-    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
-    pub etcd_key: Option<std::path::PathBuf>,
-    /// The etcd program, when it is not on PATH.
-    #[arg(long, value_name = "FILE", env = "CLUSTERCTL_ETCD")]
-    pub etcd_binary: Option<std::path::PathBuf>,
+    /// Where etcd is.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
 }
 
 /// Serves until asked to end. What runs on the hosts goes on, and so does our own etcd.
@@ -42,7 +36,10 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     let identity = credentials::server(instance, &authority, address)?;
 
     let store = connect(instance, args).await?;
-    let api = ApiServer::new(store, apiserver::Options::default()).await.context("failed to start the API")?;
+    // With an etcd of our own there is no other server: its directory is locked.
+    let alone = args.etcd.etcd_endpoints.is_empty();
+    let options = apiserver::Options { chores: alone, ..apiserver::Options::default() };
+    let api = ApiServer::new(store, options).await.context("failed to start the API")?;
     let documents = crds::all()
         .iter()
         .map(serde_json::to_value)
@@ -52,51 +49,63 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
 
     super::relay::connect(&api, &identity, authority.cert_pem())?;
     let tls = pki::server_config(&identity, authority.cert_pem()).context("failed to set up TLS")?;
-    let mounted = api.clone();
-    let client_for = move |name: &str| {
-        mounted.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default")
+    let artifacts = instance.path("server/artifacts");
+    let judgement = match alone {
+        true => tokio::spawn(judge(api.clone(), artifacts, shutdown.clone())),
+        false => tokio::spawn(lead(api.clone(), instance.id().to_owned(), artifacts, shutdown.clone())),
     };
-    let tests = testrun::Options::new(instance.path("server/artifacts"));
-    let engine = tokio::spawn(testrun::run(client_for("testrun"), tests, shutdown.clone().cancelled_owned()));
-    let reconcilers = tokio::spawn(reconcilers::run(client_for, shutdown.clone()));
     credentials::write_kubeconfig(instance, &authority, address)?;
     tracing::info!(%address, "serving");
     api.serve(listener, tls, shutdown.clone().cancelled_owned()).await;
-    finish(shutdown, [reconcilers, engine]).await;
+    finish(shutdown, judgement).await;
     Ok(())
 }
 
+/// The reconcilers and the test engine, until `stop`; all that they write goes through `api`.
+async fn judge(api: ApiServer, artifacts: PathBuf, stop: CancellationToken) {
+    let client_for =
+        move |name: &str| api.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default");
+    let tests = testrun::Options::new(artifacts);
+    let engine = testrun::run(client_for("testrun"), tests, stop.clone().cancelled_owned());
+    tokio::join!(engine, reconcilers::run(client_for, stop));
+}
+
+/// Judges whenever this server leads, until `shutdown`.
+async fn lead(api: ApiServer, instance: String, artifacts: PathBuf, shutdown: CancellationToken) {
+    let identity = format!("{instance}-{}", uuid::Uuid::new_v4().simple());
+    let election = Election::new(identity);
+    while let Some(reign) = shutdown.run_until_cancelled(api.campaign(&election)).await {
+        let stop = shutdown.child_token();
+        let mut judging = tokio::spawn(judge(reign.api().clone(), artifacts.clone(), stop.clone()));
+        tokio::select! {
+            () = reign.lost() => tracing::warn!("this server leads no more"),
+            () = shutdown.cancelled() => {}
+        }
+        stop.cancel();
+        // What is still busy then is refused by the store, or done again by the next leader.
+        if tokio::time::timeout(ENDING, &mut judging).await.is_err() {
+            judging.abort();
+        }
+        reign.resign().await;
+    }
+}
+
 /// Lets the reconcilers end what they are at, for a bounded time.
-async fn finish(shutdown: CancellationToken, tasks: [tokio::task::JoinHandle<()>; 2]) {
+async fn finish(shutdown: CancellationToken, judgement: tokio::task::JoinHandle<()>) {
     shutdown.cancel();
-    let ended = futures::future::join_all(tasks);
-    if tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.is_err() {
+    if tokio::time::timeout(ENDING + Duration::from_secs(2), judgement).await.is_err() {
         tracing::warn!("reconcilers were still busy; their work is taken up again at the next start");
     }
 }
 
 async fn connect(instance: &Instance, args: &ServerArgs) -> Result<Store> {
-    if !args.etcd_endpoints.is_empty() {
-        let tls = match (&args.etcd_ca, &args.etcd_cert, &args.etcd_key) {
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-            }
-            (None, None, None) => None,
-            _ => bail!("--etcd-ca, --etcd-cert and --etcd-key go together"),
-        };
-        return Store::connect(StoreOptions::new(args.etcd_endpoints.clone(), tls))
-            .await
-            .context("failed to reach etcd");
+    let sealing = Some(super::etcd::sealing(instance)?);
+    if let Some(options) = args.etcd.elsewhere()? {
+        return Store::connect(StoreOptions { sealing, ..options }).await.context("failed to reach etcd");
     }
-    let etcd = Etcd::start(EtcdOptions {
-        binary: args.etcd_binary.clone(),
-        data_dir: instance.path("etcd"),
-        pki_dir: instance.path("pki/etcd"),
-        log: instance.log("etcd")?,
-    })
-    .await
-    .context("failed to start etcd")?;
-    let store = Store::connect(etcd.store_options()).await.context("failed to reach our etcd")?;
+    let etcd = args.etcd.start(instance).await?;
+    let store =
+        Store::connect(StoreOptions { sealing, ..etcd.store_options() }).await.context("failed to reach our etcd")?;
     // The child is supervised for as long as the handle lives, which is as long as this process.
     std::mem::forget(etcd);
     Ok(store)

@@ -101,20 +101,8 @@ fn children(instance: &Instance, args: &UpArgs) -> Vec<Child> {
 }
 
 fn server_arguments(server: &ServerArgs) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut push = |flag: &str, value: Option<String>| {
-        if let Some(value) = value {
-            words.extend([flag.to_owned(), value]);
-        }
-    };
-    let path = |file: &Option<std::path::PathBuf>| file.as_ref().map(|f| f.display().to_string());
-    push("--listen", server.listen.map(|l| l.to_string()));
-    push("--etcd-endpoints", (!server.etcd_endpoints.is_empty()).then(|| server.etcd_endpoints.join(",")));
-    push("--etcd-ca", path(&server.etcd_ca));
-    push("--etcd-cert", path(&server.etcd_cert));
-    push("--etcd-key", path(&server.etcd_key));
-    push("--etcd-binary", path(&server.etcd_binary));
-    words
+    let listen = server.listen.map(|listen| ["--listen".to_owned(), listen.to_string()]);
+    listen.into_iter().flatten().chain(server.etcd.words()).collect()
 }
 
 /// Makes what both the server and the agents read before either of them starts, and gives the server what it writes.

@@ -4,6 +4,7 @@
 
 mod conditions;
 mod crash;
+mod data;
 mod drift;
 mod hosts;
 mod install;
@@ -12,6 +13,7 @@ mod machines;
 mod metrics;
 mod objects;
 mod red;
+mod replicas;
 mod smoke;
 mod trouble;
 mod writes;

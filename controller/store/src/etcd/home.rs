@@ -17,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use pki::{Authority, Subject, Usage};
+use process::{ProcessId, Record};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,18 @@ impl Home {
         let home = Home { dir, pki: absolute(&options.pki_dir)? };
         home.issue_certificates()?;
         Ok((home, lock))
+    }
+
+    /// The place as it is, whoever holds it; nothing is made.
+    pub(super) fn of(options: &EtcdOptions) -> Result<Home, EtcdError> {
+        Ok(Home { dir: absolute(&options.data_dir)?, pki: absolute(&options.pki_dir)? })
+    }
+
+    /// The process our record or its environment names, when it still runs.
+    pub(super) fn running(&self) -> Option<ProcessId> {
+        // An unreadable record is no record.
+        let recorded = Record::load(&self.record()).ok().flatten();
+        recorded.and_then(|record| record.running()).or_else(|| find_tagged(&self.tag()))
     }
 
     /// etcd's grpc-gateway dials etcd itself with the server's certificate, hence [`Usage::Both`].
@@ -153,6 +166,17 @@ fn take_lock(dir: &Path) -> Result<Lock, EtcdError> {
     }
 }
 
+/// A process with our owner's tag: started just before we were killed, and not recorded.
+fn find_tagged(tag: &str) -> Option<ProcessId> {
+    let wanted = format!("{}={tag}", process::OWNER_VARIABLE);
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let environment = fs::read(entry.path().join("environ")).ok()?;
+        let tagged = environment.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes());
+        if tagged { ProcessId::of(pid) } else { None }
+    })
+}
+
 fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
@@ -183,7 +207,13 @@ mod tests {
     use super::*;
 
     fn options(dir: &Path) -> EtcdOptions {
-        EtcdOptions { binary: None, data_dir: dir.join("etcd"), pki_dir: dir.join("pki"), log: dir.join("etcd.log") }
+        EtcdOptions {
+            binary: None,
+            data_dir: dir.join("etcd"),
+            pki_dir: dir.join("pki"),
+            log: dir.join("etcd.log"),
+            quota: None,
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) struct Launch {
     pub(super) binary: PathBuf,
     pub(super) log: PathBuf,
     pub(super) home: Home,
+    pub(super) quota: u64,
 }
 
 impl Launch {
@@ -44,7 +45,7 @@ impl Launch {
     fn spawn(&self, ports: Ports) -> Result<ProcessId, EtcdError> {
         let tag = self.home.tag();
         let mut spawn = Spawn::new(&self.binary, &self.log);
-        spawn.args = arguments(&self.home, ports);
+        spawn.args = arguments(&self.home, ports, self.quota);
         spawn.tag.clone_from(&tag);
         let failed = |action| move |source| EtcdError::Process { action, source };
         let id = spawn.start().map_err(failed("start"))?;
@@ -69,9 +70,7 @@ impl Launch {
 
     /// The process our record or its environment names, when it still runs.
     pub(super) fn running(&self) -> Option<ProcessId> {
-        // An unreadable record is no record.
-        let recorded = Record::load(&self.home.record()).ok().flatten();
-        recorded.and_then(|record| record.running()).or_else(|| find_tagged(&self.home.tag()))
+        self.home.running()
     }
 
     fn turn_log(&self) {
@@ -117,23 +116,12 @@ fn tail(log: &Path, from: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A process with our owner's tag: started just before we were killed, and not recorded.
-fn find_tagged(tag: &str) -> Option<ProcessId> {
-    let wanted = format!("{}={tag}", process::OWNER_VARIABLE);
-    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let environment = fs::read(entry.path().join("environ")).ok()?;
-        let tagged = environment.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes());
-        if tagged { ProcessId::of(pid) } else { None }
-    })
-}
-
 pub(super) fn client_url(ports: Ports) -> String {
     format!("https://127.0.0.1:{}", ports.client)
 }
 
 /// The command line. Compaction is ours (`upkeep`), so etcd's own stays off.
-fn arguments(home: &Home, ports: Ports) -> Vec<String> {
+fn arguments(home: &Home, ports: Ports, quota: u64) -> Vec<String> {
     const NAME: &str = "clusterctl";
     let (client, peer) = (client_url(ports), format!("https://127.0.0.1:{}", ports.peer));
     let files = home.server_files();
@@ -148,7 +136,7 @@ fn arguments(home: &Home, ports: Ports) -> Vec<String> {
         "--client-cert-auth=true".to_owned(),
         "--peer-client-cert-auth=true".to_owned(),
         "--auto-compaction-retention=0".to_owned(),
-        format!("--quota-backend-bytes={}", 8_u64 << 30),
+        format!("--quota-backend-bytes={quota}"),
         // The default of 100,000 keeps that many raft entries in memory.
         "--snapshot-count=10000".to_owned(),
         "--logger=zap".to_owned(),
@@ -195,11 +183,12 @@ mod tests {
             data_dir: scratch.join("etcd"),
             pki_dir: scratch.join("pki"),
             log: scratch.join("etcd.log"),
+            quota: None,
         };
         let (home, _lock) = Home::open(&options).unwrap();
         let ports = home.free_ports().unwrap();
         let binary = process::find_program("etcd", "CLUSTERCTL_ETCD").unwrap();
-        let launch = Launch { binary, log: options.log, home };
+        let launch = Launch { binary, log: options.log, home, quota: EtcdOptions::QUOTA };
         let taken = TcpListener::bind(("127.0.0.1", ports.client)).unwrap();
         let error = launch.run(ports).await.unwrap_err();
         assert!(matches!(error, EtcdError::PortTaken { port } if port == ports.client), "{error:?}");

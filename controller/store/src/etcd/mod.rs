@@ -46,6 +46,13 @@ pub struct EtcdOptions {
     pub pki_dir: PathBuf,
     /// The file its output is appended to.
     pub log: PathBuf,
+    /// Bytes its data may take; `None` is [`EtcdOptions::QUOTA`].
+    pub quota: Option<u64>,
+}
+
+impl EtcdOptions {
+    /// The usual quota, which is also the largest that etcd advises: 8 GiB.
+    pub const QUOTA: u64 = 8 << 30;
 }
 
 /// A running etcd, started again whenever it dies. Dropping this leaves it running.
@@ -63,7 +70,8 @@ impl Etcd {
         let binary = program(&options)?;
         let (home, lock) = Home::open(&options)?;
         let log = std::path::absolute(&options.log).map_err(home::failed("resolve", &options.log))?;
-        let launch = Arc::new(Launch { binary, log, home });
+        let quota = options.quota.unwrap_or(EtcdOptions::QUOTA);
+        let launch = Arc::new(Launch { binary, log, home, quota });
         let metrics = Metrics::shared().map_err(crate::Error::from)?;
         let (id, ports, adopted) = match adopt(&launch).await? {
             Some((id, ports)) => (id, ports, true),
@@ -76,6 +84,15 @@ impl Etcd {
         let supervisor = tokio::spawn(supervise(launch.clone(), ports, id, metrics));
         let supervisor = Mutex::new(Some(supervisor));
         Ok(Etcd { launch, ports, adopted, supervisor, _lock: lock })
+    }
+
+    /// How to reach the etcd of this directory when another process runs it; `None` when none runs.
+    pub fn running(options: &EtcdOptions) -> Result<Option<StoreOptions>, EtcdError> {
+        let home = Home::of(options)?;
+        Ok(home.running().zip(home.ports()).map(|(_, ports)| {
+            let files = home.client_files();
+            StoreOptions::new(vec![client_url(ports)], Some(files))
+        }))
     }
 
     /// The client URLs.

@@ -60,6 +60,7 @@ pub fn options(scratch: &Scratch) -> EtcdOptions {
         data_dir: scratch.join("etcd"),
         pki_dir: scratch.join("pki"),
         log: scratch.join("etcd.log"),
+        quota: None,
     }
 }
 

@@ -5,7 +5,10 @@
 mod cas;
 mod child;
 mod disruption;
+mod keeping;
 mod lab;
 mod reads;
+mod sealing;
+mod terms;
 mod watches;
 mod wire;
