@@ -26,7 +26,7 @@ const PACK_FROM: usize = 128 * 1024;
 pub(crate) fn object(call: &Call, code: u16, view: &View, warnings: &[String]) -> Result<Response, Error> {
     let bytes = match call.accept.form {
         Form::Object => view.raw(),
-        Form::Partial(version) => to_bytes(&partial(view.value(), version)),
+        Form::Partial(version) => partial_view(view, version),
         Form::Table(version) => {
             let metadata = json!({"resourceVersion": meta(view.value(), "resourceVersion")});
             let options = table_options(version, include(&call.query)?, true);
@@ -58,7 +58,7 @@ pub(crate) fn list(call: &Call, page: &Page) -> Result<Response, Error> {
             write_list(&resource.definition.list_kind, &resource.api_version(), &metadata, items)
         }
         Form::Partial(version) => {
-            let items = page.items.iter().map(|view| to_bytes(&partial(view.value(), version)));
+            let items = page.items.iter().map(|view| partial_view(view, version));
             write_list("PartialObjectMetadataList", version, &metadata, items)
         }
         Form::Table(version) => {
@@ -138,6 +138,11 @@ fn to_bytes(value: &Value) -> Bytes {
 /// `PartialObjectMetadata` of an object.
 pub(crate) fn partial(value: &Value, version: &str) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": value["metadata"]})
+}
+
+/// The same of a stored object, with its `managedFields`.
+pub(crate) fn partial_view(view: &View, version: &str) -> Bytes {
+    crate::object::write(&partial(view.value(), version), &view.object().managed)
 }
 
 /// What a table's rows carry, as the query asks.

@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::registry::Resource;
 use crate::request::accept::Accept;
-use crate::request::body;
 use crate::request::path::{self, Route, Target, Verb};
 use crate::request::query::Query;
+use crate::request::{body, field_manager};
 use crate::server::{ApiServer, Server};
 use crate::write::DeleteOptions;
 use crate::{answer, connect, documents, reviews};
@@ -45,6 +45,8 @@ pub(crate) struct Call {
     pub query: Query,
     /// Fields that come twice in the body.
     pub repeated: Vec<String>,
+    /// In whose name fields are written.
+    pub manager: String,
     /// The wished answer.
     pub accept: Accept,
     /// When watches shall end.
@@ -120,6 +122,7 @@ async fn objects(
     label.verb = verb.word();
     check_door(&resource, &target, verb)?;
     let closing = request.extensions().get::<Closing>().map(|c| c.0.clone());
+    let manager = field_manager::of(&query, &request)?;
     let call = Call {
         resource,
         namespace: target.namespace,
@@ -127,6 +130,7 @@ async fn objects(
         subresource: target.subresource,
         query,
         repeated: Vec::new(),
+        manager,
         accept: Accept::negotiate(request.headers())?,
         closing: closing.unwrap_or_else(|| server.closing.subscribe()),
     };

@@ -43,6 +43,9 @@ pub enum Error {
     /// A write lost its race or a precondition failed.
     #[error("Operation cannot be fulfilled on {} \"{}\": {}", .0.qualified(), .0.name, .1)]
     Conflict(Subject, String),
+    /// Applied fields are another manager's: the sentence, and for each field its manager and its path.
+    #[error("{0}")]
+    ApplyConflict(String, Vec<(String, String)>),
     /// The object breaks its schema.
     #[error("{} \"{}\" is invalid: {}", .0.qualified(), .0.name, aggregate(.1))]
     Invalid(Subject, Vec<FieldError>),
@@ -126,7 +129,7 @@ impl Error {
     pub fn code(&self) -> u16 {
         match self {
             Self::NotFound(_) | Self::NoRoute => 404,
-            Self::AlreadyExists(_) | Self::Conflict(..) => 409,
+            Self::AlreadyExists(_) | Self::Conflict(..) | Self::ApplyConflict(..) => 409,
             Self::Invalid(..) => 422,
             Self::BadRequest(_) => 400,
             Self::Forbidden { .. } => 403,
@@ -150,7 +153,7 @@ impl Error {
         match self {
             Self::NotFound(_) | Self::NoRoute => "NotFound",
             Self::AlreadyExists(_) => "AlreadyExists",
-            Self::Conflict(..) => "Conflict",
+            Self::Conflict(..) | Self::ApplyConflict(..) => "Conflict",
             Self::Invalid(..) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::Forbidden { .. } => "Forbidden",
@@ -184,6 +187,10 @@ impl Error {
                 (subject, cause.collect())
             }
             Self::NoRoute => return Some(json!({})),
+            Self::ApplyConflict(_, fields) => {
+                let cause = |(manager, path): &(String, String)| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path});
+                return Some(json!({"causes": fields.iter().map(cause).collect::<Vec<_>>()}));
+            }
             Self::TooLargeRevision { .. } => {
                 return Some(json!({"causes": [{"reason": "ResourceVersionTooLarge",
                     "message": "Too large resource version"}], "retryAfterSeconds": 1}));

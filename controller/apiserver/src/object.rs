@@ -3,31 +3,61 @@
 //! An object is parsed once per stored state, in the slot its store entry carries, and serialised at most once more:
 //! reads and watches of the storage version then copy bytes. What is stored has no `resourceVersion`: that is etcd's
 //! revision, and is put in here.
+//!
+//! `metadata.managedFields` is kept beside the document, as the bytes it is stored in: it is as large as a small object
+//! and as deep as its document, and nobody but a write looks into it.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use store::{Entry, Event, Revision};
 
 use crate::error::Error;
+use crate::schema::managed::Managed;
 
 /// One state of one object, with its `resourceVersion`.
 #[derive(Debug)]
 pub struct Object {
-    /// The document.
+    /// The document, without `managedFields`.
     pub value: Value,
+    /// `metadata.managedFields` as JSON; empty when there are none.
+    pub managed: Bytes,
     raw: OnceLock<Bytes>,
 }
 
 impl Object {
     /// Gives a document its revision.
     #[must_use]
-    pub fn new(mut value: Value, revision: Revision) -> Self {
+    pub fn new(mut value: Value, managed: Bytes, revision: Revision) -> Self {
         if let Some(metadata) = metadata_mut(&mut value) {
             metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
         }
-        Self { value, raw: OnceLock::new() }
+        Self { value, managed, raw: OnceLock::new() }
+    }
+
+    /// The same state in another version.
+    #[must_use]
+    pub fn converted(value: Value, managed: Bytes) -> Self {
+        Self { value, managed, raw: OnceLock::new() }
+    }
+
+    /// Who owns which fields; what cannot be read is nobody's.
+    #[must_use]
+    pub fn managed(&self) -> Managed {
+        Managed::read(&self.managed).unwrap_or_default()
+    }
+
+    /// The document with its `managedFields`.
+    #[must_use]
+    pub fn whole(&self) -> Value {
+        let mut value = self.value.clone();
+        if let Ok(managed) = serde_json::from_slice(&self.managed) {
+            set_meta(&mut value, "managedFields", Some(managed));
+        }
+        value
     }
 
     /// The object an entry holds.
@@ -44,14 +74,106 @@ impl Object {
     /// The document as JSON.
     #[must_use]
     pub fn raw(&self) -> Bytes {
-        self.raw.get_or_init(|| Bytes::from(self.value.to_string())).clone()
+        self.raw.get_or_init(|| write(&self.value, &self.managed)).clone()
     }
 }
 
-fn parse(key: &str, bytes: &Bytes, revision: Revision) -> Result<Object, Error> {
-    let value: Value = serde_json::from_slice(bytes)
+/// Reads what is stored at a key.
+pub fn parse(key: &str, bytes: &Bytes, revision: Revision) -> Result<Object, Error> {
+    let mut managed = Bytes::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = Part { bytes, managed: &mut managed, metadata: false }
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| Error::Internal(format!("the object stored at {key} cannot be read: {error}")))?;
-    Ok(Object::new(value, revision))
+    Ok(Object::new(Value::Object(value), managed, revision))
+}
+
+/// Reads an object, or its metadata, with `managedFields` left as it is written.
+struct Part<'a> {
+    bytes: &'a Bytes,
+    managed: &'a mut Bytes,
+    metadata: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Part<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if self.metadata && key == "managedFields" {
+                let raw: &RawValue = map.next_value()?;
+                *self.managed = self.bytes.slice_ref(raw.get().as_bytes());
+                continue;
+            }
+            let value = if !self.metadata && key == "metadata" {
+                Value::Object(map.next_value_seed(Part { metadata: true, bytes: self.bytes, managed: self.managed })?)
+            } else {
+                map.next_value()?
+            };
+            found.insert(key, value);
+        }
+        Ok(found)
+    }
+}
+
+/// A document as JSON, with its `managedFields` put in as they are.
+#[must_use]
+pub fn write(value: &Value, managed: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(1024 + managed.len());
+    match value {
+        Value::Object(map) if !managed.is_empty() && map.get("metadata").is_some_and(Value::is_object) => {
+            write_map(map, &mut out, |key, value, out| match (key, value) {
+                ("metadata", Value::Object(metadata)) => {
+                    write_map(metadata, out, |_, value, out| write_value(value, out));
+                    // Before the brace that has just closed the metadata.
+                    out.pop();
+                    out.extend_from_slice(if metadata.is_empty() {
+                        b"\"managedFields\":"
+                    } else {
+                        b",\"managedFields\":"
+                    });
+                    out.extend_from_slice(managed);
+                    out.push(b'}');
+                }
+                _ => write_value(value, out),
+            });
+        }
+        _ => write_value(value, &mut out),
+    }
+    Bytes::from(out)
+}
+
+fn write_map(map: &Map<String, Value>, out: &mut Vec<u8>, each: impl Fn(&str, &Value, &mut Vec<u8>)) {
+    out.push(b'{');
+    for (at, (key, value)) in map.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        // Writing a text to memory cannot fail.
+        let _ = serde_json::to_writer(&mut *out, key);
+        out.push(b':');
+        each(key, value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    // Writing a value to memory cannot fail.
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// An object in the version a request asked for.
@@ -60,35 +182,34 @@ pub enum View {
     /// As stored; its bytes are shared.
     Shared(Arc<Object>),
     /// Converted for this request.
-    Own(Value),
+    Own(Arc<Object>),
 }
 
 impl View {
-    /// The document.
+    /// The object.
+    #[must_use]
+    pub fn object(&self) -> &Arc<Object> {
+        match self {
+            Self::Shared(object) | Self::Own(object) => object,
+        }
+    }
+
+    /// The document, without `managedFields`.
     #[must_use]
     pub fn value(&self) -> &Value {
-        match self {
-            Self::Shared(object) => &object.value,
-            Self::Own(value) => value,
-        }
+        &self.object().value
     }
 
     /// The document as JSON.
     #[must_use]
     pub fn raw(&self) -> Bytes {
-        match self {
-            Self::Shared(object) => object.raw(),
-            Self::Own(value) => Bytes::from(value.to_string()),
-        }
+        self.object().raw()
     }
 
     /// The document, owned.
     #[must_use]
     pub fn into_value(self) -> Value {
-        match self {
-            Self::Shared(object) => object.value.clone(),
-            Self::Own(value) => value,
-        }
+        self.value().clone()
     }
 }
 
@@ -135,4 +256,24 @@ pub fn set_finalizers(value: &mut Value, finalizers: &[String]) {
 #[must_use]
 pub fn is_deleting(value: &Value) -> bool {
     !meta(value, "deletionTimestamp").is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_fields_are_carried_as_they_are_written() {
+        let text = r#"{"kind":"A","metadata":{"managedFields":[{"manager":"m", "x":1}],"name":"n"},"spec":{}}"#;
+        let object = parse("k", &Bytes::from(text), Revision::ZERO).unwrap();
+        assert_eq!(&object.managed[..], br#"[{"manager":"m", "x":1}]"#);
+        assert_eq!(object.value["metadata"].get("managedFields"), None);
+        let mut value = object.value.clone();
+        set_meta(&mut value, "resourceVersion", None);
+        let written: Value = serde_json::from_slice(&write(&value, &object.managed)).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(object.whole()["metadata"]["managedFields"][0]["manager"], "m");
+        assert!(parse("k", &Bytes::from("[]"), Revision::ZERO).is_err());
+        assert!(parse("k", &Bytes::from("{} x"), Revision::ZERO).is_err());
+    }
 }

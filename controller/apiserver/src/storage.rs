@@ -34,17 +34,16 @@ fn folder(definition: &Definition) -> (&str, &str) {
     definition.storage_resource.rsplit_once('/').unwrap_or(("", &definition.storage_resource))
 }
 
-/// The bytes to store for a document.
+/// The bytes to store for a document and its `managedFields`.
 #[must_use]
-pub fn encode(resource: &Resource, value: &Value) -> (Value, Bytes) {
-    let mut value = value.clone();
+pub fn encode(resource: &Resource, mut value: Value, managed: &[u8]) -> (Value, Bytes) {
     set_meta(&mut value, "resourceVersion", None);
     resource.definition.encode(&mut value);
     if !resource.definition.builtin && !resource.version().storage {
         // What only the addressed version has is not stored.
         resource.definition.storage().schema.prune(&mut value);
     }
-    let bytes = Bytes::from(value.to_string());
+    let bytes = crate::object::write(&value, managed);
     (value, bytes)
 }
 

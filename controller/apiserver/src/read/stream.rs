@@ -12,7 +12,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Event, EventKind, Revision};
 
 use super::Selection;
@@ -57,8 +57,7 @@ impl Lines {
             (true, true) => self.line("MODIFIED", &self.resource.view(&object)),
             (true, false) => {
                 let last = event.previous.as_ref().map(|p| p.value.clone()).unwrap_or_default();
-                let value: Value = serde_json::from_slice(&last).unwrap_or_default();
-                let object = std::sync::Arc::new(Object::new(value, event.revision()));
+                let object = std::sync::Arc::new(crate::object::parse(&event.entry.key, &last, event.revision())?);
                 self.line("DELETED", &self.resource.view(&object))
             }
         };
@@ -73,7 +72,7 @@ impl Lines {
     fn line(&mut self, kind: &str, view: &View) -> Bytes {
         match self.accept.form {
             Form::Object => wrap(kind, &view.raw()),
-            Form::Partial(version) => wrap(kind, answer::partial(view.value(), version).to_string().as_bytes()),
+            Form::Partial(version) => wrap(kind, &answer::partial_view(view, version)),
             Form::Table(version) => {
                 let headers = !std::mem::replace(&mut self.headers_sent, true);
                 let metadata = json!({"resourceVersion": crate::object::meta(view.value(), "resourceVersion")});

@@ -77,7 +77,7 @@ impl Resource {
             // What only the stored version has does not exist in this one.
             version.schema.prune(&mut value);
         }
-        View::Own(value)
+        View::Own(Arc::new(Object::converted(value, object.managed.clone())))
     }
 
     /// What an error about one object names.

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod body;
+pub mod field_manager;
 pub mod json;
 pub mod path;
 mod protobuf;

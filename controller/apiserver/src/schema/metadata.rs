@@ -8,7 +8,7 @@ use super::error::{Cause, FieldError, quoted};
 /// All annotations together.
 const ANNOTATIONS: usize = 256 * 1024;
 
-const FIELDS: [&str; 15] = [
+pub(super) const FIELDS: [&str; 15] = [
     "name",
     "generateName",
     "namespace",

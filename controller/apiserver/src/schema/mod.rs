@@ -21,6 +21,7 @@ pub mod discovery;
 pub mod error;
 pub mod events;
 pub mod jsonpath;
+pub(crate) mod managed;
 pub mod merge;
 pub mod metadata;
 pub mod openapi;

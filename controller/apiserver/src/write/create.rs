@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use store::Revision;
 
-use super::{Change, Written, admit};
+use super::{Change, Written, admit, ownership};
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::{Object, is_deleting, meta, set_meta};
@@ -28,14 +28,31 @@ impl Server {
         }
         let mut warnings = admit::prune(call, &mut body)?;
         warnings.extend(admit::deprecation(&call.resource));
-        self.check_namespace(&call.resource, call.namespace.as_deref(), meta(&body, "name")).await?;
-        self.check_group(&call.resource, &body)?;
-        let object = self.insert(&call.resource, body, call.query.dry_run).await?;
+        self.check_create(&call.resource, call.namespace.as_deref(), &body).await?;
+        let owner = ownership::Owner::updates(call);
+        let object = self.insert(&call.resource, body, &owner, call.query.dry_run).await?;
         Ok(Written { code: 201, view: call.resource.view(&object), warnings })
     }
 
+    /// Whether an object may be made here.
+    pub(super) async fn check_create(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        body: &Value,
+    ) -> Result<(), Error> {
+        self.check_namespace(resource, namespace, meta(body, "name")).await?;
+        self.check_group(resource, body)
+    }
+
     /// Stores a new object, trying several names when it leaves the choice to us.
-    async fn insert(&self, resource: &Resource, body: Value, dry_run: bool) -> Result<Arc<Object>, Error> {
+    pub(super) async fn insert(
+        &self,
+        resource: &Resource,
+        body: Value,
+        owner: &ownership::Owner,
+        dry_run: bool,
+    ) -> Result<Arc<Object>, Error> {
         let generate = meta(&body, "generateName").to_owned();
         let generated = meta(&body, "name").is_empty() && !generate.is_empty();
         let mut attempt = 1;
@@ -44,14 +61,20 @@ impl Server {
             if generated {
                 set_meta(&mut object, "name", Some(json!(generated_name(&generate))));
             }
-            match self.insert_named(resource, object, dry_run).await {
+            match self.insert_named(resource, object, owner, dry_run).await {
                 Err(Error::AlreadyExists(_)) if generated && attempt < NAME_ATTEMPTS => attempt += 1,
                 other => return other,
             }
         }
     }
 
-    async fn insert_named(&self, resource: &Resource, mut object: Value, dry_run: bool) -> Result<Arc<Object>, Error> {
+    async fn insert_named(
+        &self,
+        resource: &Resource,
+        mut object: Value,
+        owner: &ownership::Owner,
+        dry_run: bool,
+    ) -> Result<Arc<Object>, Error> {
         let definition = &resource.definition;
         if resource.version().status_subresource
             && let Some(map) = object.as_object_mut()
@@ -70,18 +93,19 @@ impl Server {
         let name = meta(&object, "name").to_owned();
         let namespace = definition.namespaced.then(|| meta(&object, "namespace").to_owned());
         let key = storage::key(&self.store, definition, namespace.as_deref(), &name);
-        let (value, bytes) = storage::encode(resource, &object);
+        let managed = owner.of_new(resource, &object);
+        let (value, bytes) = storage::encode(resource, object, &managed);
         if dry_run {
             if self.store.get(&key).await?.is_some() {
                 return Err(Error::AlreadyExists(resource.subject(&name)));
             }
-            let mut object = Object::new(value, Revision::ZERO);
+            let mut object = Object::new(value, managed, Revision::ZERO);
             set_meta(&mut object.value, "resourceVersion", None);
             return Ok(Arc::new(object));
         }
         let written = self.store.create(&key, bytes).await.map_err(|e| storage::refused(e, resource.subject(&name)))?;
         self.metrics.wrote(&definition.plural);
-        let object = Arc::new(Object::new(value, written.mod_revision));
+        let object = Arc::new(Object::new(value, managed, written.mod_revision));
         written.remember(object.clone());
         if resource.is(CRD_GROUP, CRD_PLURAL) {
             self.registry.reached(written.mod_revision).await;
@@ -130,7 +154,7 @@ impl Server {
         let name = meta(wanted, "name").to_owned();
         let key = storage::key(&self.store, &resource.definition, None, &name);
         if self.store.get(&key).await?.is_none() {
-            match self.insert(resource, wanted.clone(), false).await {
+            match self.insert(resource, wanted.clone(), &ownership::Owner::Nobody, false).await {
                 Ok(object) => return Ok(revision_of(&object)),
                 Err(Error::AlreadyExists(_)) => {}
                 Err(error) => return Err(error),

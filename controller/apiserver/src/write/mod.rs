@@ -10,9 +10,11 @@
 //! writes nothing.
 
 mod admit;
+mod apply;
 mod create;
 mod delete;
 mod modify;
+mod ownership;
 mod patch;
 mod scale;
 mod update;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use store::{Entry, Revision};
 
@@ -15,8 +16,10 @@ use crate::storage;
 pub(crate) enum Change {
     /// Nothing.
     Keep,
-    /// Store this document, given in the addressed version.
+    /// Store this document, given in the addressed version; its `managedFields` stay.
     Put(Value),
+    /// Store this document with these `managedFields`.
+    PutOwned(Value, Bytes),
     /// Remove the object; the document is its last state.
     Remove(Value),
 }
@@ -71,8 +74,9 @@ impl Server {
             }
             let attempt = match decided? {
                 Change::Keep => return Ok(Modified { object, removed: false, revision: entry.mod_revision }),
-                Change::Put(value) => self.put(resource, &entry, &value, dry_run).await,
-                Change::Remove(value) => self.remove(resource, &entry, value, dry_run).await,
+                Change::Put(value) => self.put(resource, &entry, value, object.managed.clone(), dry_run).await,
+                Change::PutOwned(value, managed) => self.put(resource, &entry, value, managed, dry_run).await,
+                Change::Remove(value) => self.remove(resource, &entry, value, object.managed.clone(), dry_run).await,
             };
             match attempt {
                 Ok(done) => return Ok(done),
@@ -99,17 +103,18 @@ impl Server {
         &self,
         resource: &Resource,
         entry: &Entry,
-        value: &Value,
+        value: Value,
+        managed: Bytes,
         dry_run: bool,
     ) -> Result<Modified, store::Error> {
-        let (value, bytes) = storage::encode(resource, value);
+        let (value, bytes) = storage::encode(resource, value, &managed);
         if dry_run {
-            let object = Arc::new(Object::new(value, entry.mod_revision));
+            let object = Arc::new(Object::new(value, managed, entry.mod_revision));
             return Ok(Modified { object, removed: false, revision: entry.mod_revision });
         }
         let written = self.store.update(&entry.key, bytes, entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
-        let object = Arc::new(Object::new(value, written.mod_revision));
+        let object = Arc::new(Object::new(value, managed, written.mod_revision));
         written.remember(object.clone());
         Ok(Modified { object, removed: false, revision: written.mod_revision })
     }
@@ -118,16 +123,17 @@ impl Server {
         &self,
         resource: &Resource,
         entry: &Entry,
-        value: Value,
+        mut value: Value,
+        managed: Bytes,
         dry_run: bool,
     ) -> Result<Modified, store::Error> {
-        let (value, _) = storage::encode(resource, &value);
+        resource.definition.encode(&mut value);
         if dry_run {
-            let object = Arc::new(Object::new(value, entry.mod_revision));
+            let object = Arc::new(Object::new(value, managed, entry.mod_revision));
             return Ok(Modified { object, removed: true, revision: entry.mod_revision });
         }
         let revision = self.store.delete(&entry.key, entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
-        Ok(Modified { object: Arc::new(Object::new(value, revision)), removed: true, revision })
+        Ok(Modified { object: Arc::new(Object::new(value, managed, revision)), removed: true, revision })
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Change, Written, admit, update};
+use super::{Change, Written, admit, ownership, update};
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::meta;
@@ -31,15 +31,12 @@ impl Language {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/json-patch+json" => Ok(Self::Json),
             "application/strategic-merge-patch+json" if call.resource.definition.builtin => Ok(Self::Strategic),
-            "application/apply-patch+yaml" => Err(Error::UnsupportedMediaType(
-                "server-side apply is not served yet; use client-side apply or a merge patch".to_owned(),
-            )),
             other => {
                 let strategic =
                     if call.resource.definition.builtin { ", application/strategic-merge-patch+json" } else { "" };
                 Err(Error::UnsupportedMediaType(format!(
                     "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                     application/json-patch+json, application/merge-patch+json{strategic}"
+                     application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{strategic}"
                 )))
             }
         }
@@ -57,14 +54,24 @@ impl Language {
 impl Server {
     /// Changes an object by a patch.
     pub(crate) async fn patch(&self, call: &Call, headers: &HeaderMap, bytes: &Bytes) -> Result<Written, Error> {
+        if body::media_type(headers) == "application/apply-patch+yaml" {
+            return self.apply(call, bytes).await;
+        }
+        if call.query.force {
+            return Err(super::apply::bad_option(FieldError::forbidden(
+                "force",
+                "may not be specified for non-apply patch",
+            )));
+        }
         let language = Language::of(call, headers)?;
+        let names_owners = ownership::named_in(bytes);
         let patch = body::json(bytes)?;
         let mut unknown = Vec::new();
         let place = (call.namespace.as_deref(), call.name.as_str());
         let done = self
             .modify(&call.resource, place, call.query.dry_run, |object| {
                 let old = call.resource.view(object);
-                let mut new = old.value().clone();
+                let mut new = if names_owners { old.object().whole() } else { old.value().clone() };
                 language.apply(call, &mut new, patch.clone()).map_err(|error| refused(call, error))?;
                 body::check_depth(&new)?;
                 let (revision, uid) = (meta(&new, "resourceVersion").to_owned(), meta(&new, "uid").to_owned());
@@ -73,11 +80,12 @@ impl Server {
                 strict(call, &patch, &unknown)?;
                 crate::object::set_meta(&mut new, "resourceVersion", Some(Value::String(revision)));
                 crate::object::set_meta(&mut new, "uid", Some(Value::String(uid)));
+                let provided = if names_owners { ownership::take(&mut new) } else { None };
                 let change = update::finish(&call.resource, call.subresource.as_deref(), old.value(), new)?;
                 if let Change::Put(value) = &change {
                     size(value)?;
                 }
-                Ok(change)
+                Ok(ownership::track(call, &old, provided.as_ref(), change))
             })
             .await?;
         self.settled(&call.resource, &done).await;

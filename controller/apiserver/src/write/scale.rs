@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Change, update};
+use super::{Change, ownership, update};
 use crate::dispatch::Call;
 use crate::error::{Error, Subject};
 use crate::object::{View, meta, set_meta};
@@ -73,7 +73,7 @@ impl Server {
                 let change = update::finish(&call.resource, None, old.value(), new)?;
                 Ok(match change {
                     Change::Remove(_) => Change::Keep,
-                    other => other,
+                    other => ownership::track(call, &old, None, other),
                 })
             })
             .await?;

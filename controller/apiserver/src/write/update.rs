@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Change, Written, admit};
+use super::{Change, Written, admit, ownership};
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::{finalizers, is_deleting, meta, set_meta};
@@ -28,13 +28,15 @@ impl Server {
         let mut warnings = admit::prune(call, &mut body)?;
         warnings.extend(admit::deprecation(&call.resource));
         let place = (call.namespace.as_deref(), call.name.as_str());
+        let provided = ownership::take(&mut body);
         let done = self
             .modify(&call.resource, place, call.query.dry_run, |object| {
                 let old = call.resource.view(object);
                 let mut new = body.clone();
                 set_meta(&mut new, "resourceVersion", Some(json!(revision)));
                 set_meta(&mut new, "uid", Some(json!(uid)));
-                finish(&call.resource, call.subresource.as_deref(), old.value(), new)
+                let change = finish(&call.resource, call.subresource.as_deref(), old.value(), new)?;
+                Ok(ownership::track(call, &old, provided.as_ref(), change))
             })
             .await?;
         self.settled(&call.resource, &done).await;

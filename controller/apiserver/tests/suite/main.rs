@@ -2,6 +2,7 @@
 //!
 //! etcd is found as the product finds it: `CLUSTERCTL_ETCD`, `PATH`, `CLUSTERCTL_TOOLS`.
 
+mod applied;
 mod crds;
 mod deletion;
 mod garbage;

@@ -95,10 +95,10 @@ fn cases() -> Vec<Case> {
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         ),
-        case("server-side apply", "PATCH", at("a"), json!({})).sent_as("application/apply-patch+yaml").gives(
-            415,
-            "UnsupportedMediaType",
-            "server-side apply is not served yet; use client-side apply or a merge patch",
+        case("server-side apply by nobody", "PATCH", at("a"), json!({})).sent_as("application/apply-patch+yaml").gives(
+            422,
+            "Invalid",
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ),
         case("patch of nothing", "PATCH", at("zz"), json!({})).sent_as(MERGE).gives(
             404,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::cel::{Rule, compile_pattern};
 use super::super::error::FieldError;
-use super::{Additional, Bound, Checks, Format, Kind, ListKind, Node, Schema, defaults, validate};
+use super::{Additional, Bound, Checks, Format, Kind, Node, Schema, defaults, validate};
 
 /// Deepest nesting of a schema.
 const DEEPEST: usize = 64;
@@ -34,14 +34,14 @@ pub(crate) fn compile(document: &Value, path: &str) -> Result<Schema, Vec<FieldE
     if compiler.errors.is_empty() { Ok(Schema { root, source: document.clone() }) } else { Err(compiler.errors) }
 }
 
-struct Compiler {
-    errors: Vec<FieldError>,
+pub(super) struct Compiler {
+    pub(super) errors: Vec<FieldError>,
     nodes: usize,
 }
 
 /// Where in the document a node stands.
-struct Place {
-    path: String,
+pub(super) struct Place {
+    pub(super) path: String,
     depth: usize,
     root: bool,
     /// The object here has apiVersion, kind and metadata.
@@ -61,13 +61,13 @@ impl Place {
         }
     }
 
-    fn at(&self, field: &str) -> String {
+    pub(super) fn at(&self, field: &str) -> String {
         format!("{}.{field}", self.path)
     }
 }
 
 impl Compiler {
-    fn fail(&mut self, error: FieldError) {
+    pub(super) fn fail(&mut self, error: FieldError) {
         if self.errors.len() < 64 {
             self.errors.push(error);
         }
@@ -94,7 +94,7 @@ impl Compiler {
         node.format = map.get("format").and_then(Value::as_str).and_then(Format::named);
         self.structure(map, &mut node, place);
         node.checks = self.checks(map, place);
-        self.list(map, &mut node, place);
+        self.granularity(map, &mut node, place);
         self.rules(map, &mut node, place);
         self.default(map, &mut node, place);
         let below = |pick: fn(&Node) -> bool| {
@@ -285,49 +285,6 @@ impl Compiler {
         checks.any().then(|| Box::new(checks))
     }
 
-    fn list(&mut self, map: &Map<String, Value>, node: &mut Node, place: &Place) {
-        let kind = map.get("x-kubernetes-list-type").and_then(Value::as_str).unwrap_or("atomic");
-        let field = place.at("x-kubernetes-list-type");
-        if map.contains_key("x-kubernetes-list-type") && node.kind != Kind::Array {
-            self.fail(FieldError::invalid(
-                field,
-                &Value::from(kind),
-                "must be array if x-kubernetes-list-type is specified",
-            ));
-            return;
-        }
-        match kind {
-            "atomic" => {}
-            "set" => node.list = ListKind::Set,
-            "map" => {
-                let keys = strings(map.get("x-kubernetes-list-map-keys"));
-                let keys_field = place.at("x-kubernetes-list-map-keys");
-                if keys.is_empty() {
-                    self.fail(FieldError::required(keys_field, "must not be empty if x-kubernetes-list-type is map"));
-                }
-                for key in &keys {
-                    let known =
-                        node.items.as_ref().and_then(|items| items.properties.get(key).map(|child| (items, child)));
-                    match known {
-                        None => self.fail(FieldError::invalid(
-                            place.at("x-kubernetes-list-map-keys"),
-                            &Value::from(key.as_str()),
-                            "entries must all be names of item properties",
-                        )),
-                        Some((items, child)) if !items.required.contains(key) && child.default.is_none() => {
-                            let field = place.at(&format!("items.properties[{key}].default"));
-                            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                            self.errors.push(FieldError::required(field, why));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                node.list = ListKind::Map(keys);
-            }
-            other => self.fail(FieldError::not_supported(field, &Value::from(other), &["atomic", "map", "set"])),
-        }
-    }
-
     fn rules(&mut self, map: &Map<String, Value>, node: &mut Node, place: &Place) {
         let Some(rules) = map.get("x-kubernetes-validations") else { return };
         let field = place.at("x-kubernetes-validations");
@@ -387,7 +344,7 @@ impl Checks {
     }
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
+pub(super) fn strings(value: Option<&Value>) -> Vec<String> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 

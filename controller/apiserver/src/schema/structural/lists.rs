@@ -12,7 +12,7 @@ use super::{ListKind, Path};
 const FEW: usize = 16;
 
 /// Reports items that occur twice.
-pub(super) fn check_unique(list: &ListKind, items: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(crate) fn check_unique(list: &ListKind, items: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if matches!(list, ListKind::Atomic) || items.len() < 2 {
         return;
     }

@@ -11,6 +11,7 @@
 mod compile;
 mod defaults;
 mod formats;
+mod granularity;
 mod lists;
 mod prune;
 mod scalars;
@@ -26,6 +27,7 @@ use super::error::FieldError;
 
 pub(crate) use compile::compile;
 pub(crate) use formats::{Format, parse_cidr, parse_timestamp};
+pub(crate) use lists::check_unique;
 
 /// A compiled `openAPIV3Schema`.
 #[derive(Debug)]
@@ -119,6 +121,8 @@ pub(crate) struct Node {
     pub additional: Additional,
     pub items: Option<Box<Node>>,
     pub list: ListKind,
+    /// A map that is owned and replaced as one (`x-kubernetes-map-type: atomic`).
+    pub atomic_map: bool,
     pub default: Option<Value>,
     pub format: Option<Format>,
     pub checks: Option<Box<Checks>>,
@@ -169,6 +173,7 @@ impl Node {
             additional: Additional::Closed,
             items: None,
             list: ListKind::Atomic,
+            atomic_map: false,
             default: None,
             format: None,
             checks: None,
