@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  DIR/vms/UID/{owner.json,machine.json,root.qcow2,run/}   DIR/volumes/UID/{owner.json,disk.raw}
-//!  DIR/networks/UID/{owner.json,dnsmasq…}                  DIR/images/…   DIR/accelerator.json
+//!  DIR/networks/UID/{owner.json,filter.json,dnsmasq…}      DIR/images/…   DIR/accelerator.json
 //! ```
 //!
 //! A directory is named by its owner's UID and says in `owner.json` which object that is, so that what has no object any
@@ -164,14 +164,24 @@ pub fn ensure_owned(dir: &Path, owner: &Owner) -> Result<(), FileError> {
     }
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o711).create(dir).map_err(|source| FileError::new("create", dir, source))?;
-    let path = dir.join(OWNER);
-    let text = serde_json::to_vec_pretty(owner).map_err(|error| FileError::new("write", &path, error.into()))?;
+    note(dir, OWNER, owner)
+}
+
+/// Keeps a note of ours in an object's directory.
+pub fn note(dir: &Path, name: &str, what: &impl Serialize) -> Result<(), FileError> {
+    let path = dir.join(name);
+    let text = serde_json::to_vec_pretty(what).map_err(|error| FileError::new("write", &path, error.into()))?;
     process::write_atomic(&path, text, 0o600).map_err(|source| FileError::new("write", &path, source))
+}
+
+/// A note that was kept, when it is there and whole.
+pub fn recall<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Option<T> {
+    serde_json::from_slice(&fs::read(dir.join(name)).ok()?).ok()
 }
 
 /// Whose a directory is.
 pub fn owner_of(dir: &Path) -> Option<Owner> {
-    serde_json::from_slice(&fs::read(dir.join(OWNER)).ok()?).ok()
+    recall(dir, OWNER)
 }
 
 /// Every owned directory in `dir`; one whose owner is not told (we died while making it) has the directory's name as UID.

@@ -67,6 +67,11 @@ pub fn tunnel(network_uid: &str) -> String {
     format!("vx{}", short(network_uid))
 }
 
+/// Table of a network in the packet filter.
+pub fn filter(network_uid: &str) -> String {
+    format!("pf{}", short(network_uid))
+}
+
 /// Bridge of a network; 14 of the 15 characters an interface may have.
 pub fn bridge(network_uid: &str) -> String {
     format!("br{}", short(network_uid))

@@ -6,6 +6,7 @@
 
 pub mod blockdev;
 pub mod dnsmasq;
+pub mod guard;
 pub mod image;
 pub mod link;
 pub mod netns;

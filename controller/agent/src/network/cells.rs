@@ -102,6 +102,7 @@ impl<H: Hands> Cells<H> {
     async fn realise(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let mut changes = self.hands.ensure_namespaces(wanted).await?;
         changes.extend(self.hands.ensure_bridge(wanted).await?);
+        changes.extend(self.hands.ensure_guard(wanted).await?);
         changes.extend(self.hands.ensure_reach(wanted).await?);
         changes.extend(self.hands.ensure_taps(wanted).await?);
         changes.extend(self.hands.ensure_dhcp(wanted).await?);

@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use host::dnsmasq::{self, Reservation, Server};
-use host::link::{Bridge, Change, LinkName, Links, Peer, Vxlan, watch_namespace};
+use host::dnsmasq;
+use host::guard::{self, Stands};
+use host::link::{Bridge, Change, Links, Peer, Vxlan, watch_namespace};
 use host::netns::{self, Namespace, Namespaces};
-use ipnet::{IpNet, Ipv4Net};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
-use super::plan::{Dhcp, Wanted, WantedPort};
-use super::reach::{Elsewhere, Reach};
+use super::plan::Wanted;
+use super::reach::Reach;
+use super::terms::{gateway, guest, link, name_elsewhere, reservation, server};
 use crate::error::sentence;
 use crate::layout::{self, Layout};
 use crate::names::Names;
@@ -23,12 +22,17 @@ use crate::taps::Taps;
 use crate::underlay::{self, Underlay};
 use crate::user_ids::UserIds;
 
+/// How the network's packet filter stood when it was last written, in the network's directory.
+const FILTER: &str = "filter.json";
+
 /// What a pass over a network needs of the host.
 pub trait Hands: Send + Sync + 'static {
     /// The underlay's and the network's own namespace.
     fn ensure_namespaces(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The bridge with exactly the gateway's address.
     fn ensure_bridge(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The filter by which each port is heard as itself alone.
+    fn ensure_guard(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The tunnel to other hosts and who is behind it, or neither.
     fn ensure_reach(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The taps of running machines.
@@ -114,6 +118,27 @@ impl Hands for HostHands {
         };
         let changes = links.ensure_bridge(&bridge).await;
         Ok(changes.map_err(|source| link_failed("set up the bridge", source))?.into_iter().collect())
+    }
+
+    async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (namespace, _) = self.door(wanted)?;
+        let program = process::find_program("nft", "CLUSTERCTL_NFT").map_err(|source| Error::Host {
+            step: "guard the ports".to_owned(),
+            category: "ProgramNotFound",
+            retry: true,
+            source: source.into(),
+        })?;
+        let place = guard::Place { namespace, program, table: link(&wanted.filter)? };
+        let guests = wanted.ports.iter().map(guest).collect::<Result<Vec<_>, _>>()?;
+        let dir = self.layout.network(&wanted.owner.uid);
+        // One that is lost or damaged means that the filter is written once more.
+        let before: Stands = layout::recall(&dir, FILTER).unwrap_or_default();
+        let mut stands = before.clone();
+        let done = guard::ensure(&place, &guests, &mut stands).await.map_err(guard_failed)?;
+        if stands != before {
+            layout::note(&dir, FILTER, &stands)?;
+        }
+        Ok(done.into_iter().collect())
     }
 
     async fn ensure_reach(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -283,72 +308,17 @@ impl HostHands {
     }
 }
 
-fn gateway(wanted: &Wanted) -> Result<IpNet, Error> {
-    let net = Ipv4Net::new(wanted.gateway, wanted.subnet.prefix_len());
-    Ok(IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?))
-}
-
-fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
-    let domain = dhcp
-        .domain
-        .as_ref()
-        .map(|domain| domain.parse().map_err(|_| invalid(wanted, "spec.dhcp.domain", domain.clone())));
-    Ok(Server {
-        owner: wanted.owner.uid.clone(),
-        bridge: link(&wanted.bridge)?,
-        subnet: wanted.subnet,
-        pool: None::<(Ipv4Addr, Ipv4Addr)>,
-        router: Some(wanted.gateway),
-        dns_servers: vec![wanted.gateway],
-        domain: domain.transpose()?,
-        upstream: Vec::new(),
-        mtu: wanted.mtu,
-        lease_time: Duration::from_secs(dhcp.lease_seconds.into()),
-    })
-}
-
-fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
-    let bad = |field, value: &str| Error::Invalid {
-        object: format!("Port {}", port.name),
-        field,
-        value: value.to_owned(),
-        rule: "it cannot be used for a DHCP reservation",
-    };
-    Ok(Reservation {
-        owner: port.uid.parse().map_err(|_| bad("metadata.uid", &port.uid))?,
-        mac: Some(port.mac),
-        address: port.ip,
-        // A port named with dots has no name in DHCP, unless it is given one.
-        host_name: port.hostname.parse().ok(),
-    })
-}
-
-/// A port elsewhere has its name in this host's DNS, too; its address it gets where it is.
-fn name_elsewhere(port: &Elsewhere) -> Option<Reservation> {
-    let (owner, host_name) = (port.uid.parse().ok()?, port.hostname.parse().ok());
-    Some(Reservation { owner, mac: None, address: port.peer.address, host_name })
-}
-
-fn link(name: &str) -> Result<LinkName, Error> {
-    name.parse().map_err(|source: host::link::InvalidLinkName| Error::Host {
-        step: format!("name link {name:?}"),
-        category: "LinkNameInvalid",
-        retry: false,
-        source: source.into(),
-    })
-}
-
-fn invalid(wanted: &Wanted, field: &'static str, value: String) -> Error {
-    let object = format!("TenantNetwork {}", wanted.owner.name);
-    Error::Invalid { object, field, value, rule: "it cannot be used" }
-}
-
 fn netns_failed(step: &str, source: netns::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 
 fn link_failed(step: &str, source: host::link::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}
+
+fn guard_failed(source: guard::Error) -> Error {
+    let (category, retry) = (source.category(), source.retry());
+    Error::Host { step: "guard the ports".to_owned(), category, retry, source: source.into() }
 }
 
 fn underlay_failed(source: underlay::Error) -> Error {

@@ -19,6 +19,7 @@ pub mod peers;
 pub mod plan;
 pub mod reach;
 pub mod status;
+mod terms;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

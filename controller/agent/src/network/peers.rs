@@ -55,6 +55,10 @@ impl Peers {
         let ports = {
             let name = (namespace.to_owned(), network.to_owned());
             let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+            if !followed.contains_key(&name) {
+                // A port that went without a word (its finalizer was taken off) has left its network's watch behind.
+                followed.retain(|(namespace, network), _| self.is_here(namespace, network));
+            }
             followed.entry(name).or_insert_with_key(|name| self.begin(name)).ports.clone()
         };
         // When time is up the first list wakes a port as soon as it comes.
@@ -65,6 +69,10 @@ impl Peers {
     pub fn forget(&self, namespace: &str, network: &str) {
         let name = (namespace.to_owned(), network.to_owned());
         self.followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+    }
+
+    fn is_here(&self, namespace: &str, network: &str) -> bool {
+        !self.local.pick(namespace, |port| port.spec.network == network).is_empty()
     }
 
     fn begin(&self, name: &Name) -> Followed {

@@ -36,6 +36,8 @@ pub struct Wanted {
     pub dhcp: Option<Dhcp>,
     /// The ports here, by name; a network without any is not here.
     pub ports: Vec<WantedPort>,
+    /// Its table in the packet filter.
+    pub filter: String,
     /// Its tunnel to other hosts.
     pub tunnel: String,
     /// The ports elsewhere.
@@ -99,6 +101,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
             .enabled
             .then(|| Dhcp { lease_seconds: spec.dhcp.lease_seconds, domain: spec.dhcp.domain.clone() }),
         ports: wanted,
+        filter: names::filter(&uid),
         tunnel: names::tunnel(&uid),
         reach: Reach::default(),
     })

@@ -200,6 +200,12 @@ impl House {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What `nft` prints in the namespace, empty when it fails.
+    pub fn nft(&self, netns: &str, arguments: &[&str]) -> String {
+        let output = Command::new("ip").args(["netns", "exec", netns, "nft"]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     pub async fn until_link(&self, netns: &str, name: &str, there: bool) {
         self.until(|| self.ip_quiet(netns, &["-o", "link", "show", "dev", name]).is_empty() != there).await;
     }

@@ -69,6 +69,12 @@ async fn drift_is_repaired(house: &House) {
     house.until(|| house.ip(netns, &["-o", "-4", "address", "show", "dev", &bridge]).contains("10.77.0.1/24")).await;
     house.ip(netns, &["link", "delete", &bridge]);
     house.until(|| house.ip_quiet(netns, &["-o", "link", "show", "master", &bridge]).contains(tap)).await;
+    let filter = bridge.replacen("br", "pf", 1);
+    let guarded = || house.nft(netns, &["list", "table", "bridge", &filter]).contains(&format!("\"{tap}\" . 52:54"));
+    assert!(guarded());
+    house.nft(netns, &["flush", "table", "bridge", &filter]);
+    house.nft(netns, &["delete", "table", "bridge", &filter]);
+    house.until(guarded).await;
     house.kill_dnsmasq().await;
     house.until(|| house.dnsmasq_pids().len() == 1).await;
     house.until(|| house.api.objects("events").iter().any(|event| event["reason"] == json!("DriftRepaired"))).await;

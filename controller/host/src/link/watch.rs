@@ -8,7 +8,8 @@ use std::io;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tokio::sync::mpsc;
 
 use crate::netns::{self, Namespace};
@@ -22,6 +23,9 @@ const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Ipv6Route,
 ];
 
+/// Rules and sets of the packet filter (`NFNLGRP_NFTABLES`).
+const RULES_GROUP: u32 = 7;
+
 /// States of an entry that was written (`NUD_NOARP`, `NUD_PERMANENT`) or is about to go (`NUD_FAILED`).
 const NOT_LEARNED: u16 = 0x40 | 0x80 | 0x20;
 
@@ -30,7 +34,7 @@ const NOT_LEARNED: u16 = 0x40 | 0x80 | 0x20;
 pub struct Watch(mpsc::Receiver<()>);
 
 impl Watch {
-    /// Returns when a link, address, route or written neighbour changed since this last returned; `false` when the watch broke and a new
+    /// Returns when a link, address, route, written neighbour or filter rule changed since this last returned; `false` when the watch broke and a new
     /// one is needed.
     pub async fn changed(&mut self) -> bool {
         self.0.recv().await.is_some()
@@ -48,28 +52,31 @@ impl futures::Stream for Watch {
     }
 }
 
-/// Watches links, addresses, routes and written neighbours of the namespace, until the watch is dropped.
+/// Watches links, addresses, routes, written neighbours and filter rules of the namespace, until the watch is dropped.
 pub async fn watch_namespace(namespace: &Namespace) -> netns::Result<Watch> {
     let failed = |source| netns::Error::Namespace { action: "watch", name: namespace.name().to_owned(), source };
-    let socket = netns::enter(namespace, subscribe).await?.map_err(failed)?;
+    let (links, rules) = netns::enter(namespace, subscribe).await?.map_err(failed)?;
     // Room for one: a wake-up carries nothing, so a second would say no more than the first.
     let (wake, woken) = mpsc::channel(1);
-    tokio::spawn(forward(socket, wake));
+    tokio::spawn(forward(links, rules, wake));
     Ok(Watch(woken))
 }
 
-fn subscribe() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+fn subscribe() -> io::Result<(TokioSocket, TokioSocket)> {
     let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
-    socket.socket_mut().bind(&SocketAddr::new(0, groups))?;
-    Ok(socket)
+    let mut links = TokioSocket::new(NETLINK_ROUTE)?;
+    links.socket_mut().bind(&SocketAddr::new(0, groups))?;
+    let mut rules = TokioSocket::new(NETLINK_NETFILTER)?;
+    rules.socket_mut().bind(&SocketAddr::new(0, 1 << (RULES_GROUP - 1)))?;
+    Ok((links, rules))
 }
 
-async fn forward(socket: TokioSocket, wake: mpsc::Sender<()>) {
+async fn forward(links: TokioSocket, rules: TokioSocket, wake: mpsc::Sender<()>) {
     let no_buffer_space = rustix::io::Errno::NOBUFS.raw_os_error();
     loop {
         let received = tokio::select! {
-            received = socket.recv_from_full() => received.map(|(datagram, _)| datagram),
+            received = links.recv_from_full() => received.map(|(datagram, _)| !tells_nothing(&datagram)),
+            received = rules.recv_from_full() => received.map(|_| true),
             () = wake.closed() => return,
         };
         match received {
@@ -78,7 +85,7 @@ async fn forward(socket: TokioSocket, wake: mpsc::Sender<()>) {
                 tracing::warn!(%error, "a watch on a network namespace broke");
                 return;
             }
-            Ok(datagram) if tells_nothing(&datagram) => {}
+            Ok(false) => {}
             _ => {
                 // Full means that a wake-up is waiting already.
                 let _ = wake.try_send(());

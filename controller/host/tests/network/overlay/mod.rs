@@ -1,11 +1,11 @@
 //! Networks that span hosts, with real tunnels.
 
 mod isolation;
-mod lab;
+pub mod lab;
 
 use std::time::Duration;
 
-use host::link::{Changes, watch_namespace};
+use host::link::{Changes, Peer, watch_namespace};
 
 use crate::lab::DEADLINE;
 use lab::{Hosts, MTU, Network};
@@ -133,6 +133,30 @@ async fn a_guest_that_moves_is_found_where_it_is_by_everybody() {
     network.ensure(&hosts).await;
     stays.shell("ping -c 1 -W 5 10.1.0.12");
     assert!(network.ensure_on(&hosts, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_thousand_guests_elsewhere_are_written_once_and_one_more_is_little() {
+    let hosts = Hosts::new(2).await;
+    let network = Network::new(&hosts, 10_008).await;
+    let (links, tunnel) = (&network.cells[0].links, network.tunnel(0));
+    let peer = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Peer { mac: [0x52, 0x54, 0, 1, high, low], address: [10, 1, high, low].into(), host: lab::address(1) }
+    };
+    let mut peers: Vec<Peer> = (0..1000).map(peer).collect();
+    for (what, changes) in [("a thousand", 1), ("the same again", 0), ("one more", 1)] {
+        if what == "one more" {
+            peers.push(peer(1000));
+        }
+        let begun = std::time::Instant::now();
+        let done = links.ensure_peers(&tunnel.name, &tunnel.bridge, &peers).await.unwrap();
+        println!("{what}: {} ms", begun.elapsed().as_millis());
+        assert_eq!(done.iter().count(), changes, "{what}: {done:?}");
+    }
+    let shown = network.cells[0]
+        .shell("bridge fdb show dev vx | grep -c 'dst 100.64.0.2'; ip neigh show dev br nud permanent | wc -l");
+    assert_eq!(shown.split_whitespace().collect::<Vec<_>>(), ["1001", "1001"]);
 }
 
 #[tokio::test]

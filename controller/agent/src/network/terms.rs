@@ -1,0 +1,82 @@
+//! A network's objects in the host's terms: pure.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use host::dnsmasq::{Reservation, Server};
+use host::guard::Guest;
+use host::link::LinkName;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::error::Error;
+use super::plan::{Dhcp, Wanted, WantedPort};
+use super::reach::Elsewhere;
+
+/// The bridge's address.
+pub(super) fn gateway(wanted: &Wanted) -> Result<IpNet, Error> {
+    let net = Ipv4Net::new(wanted.gateway, wanted.subnet.prefix_len());
+    Ok(IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?))
+}
+
+/// The network as dnsmasq serves it.
+pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
+    let domain = dhcp
+        .domain
+        .as_ref()
+        .map(|domain| domain.parse().map_err(|_| invalid(wanted, "spec.dhcp.domain", domain.clone())));
+    Ok(Server {
+        owner: wanted.owner.uid.clone(),
+        bridge: link(&wanted.bridge)?,
+        subnet: wanted.subnet,
+        pool: None::<(Ipv4Addr, Ipv4Addr)>,
+        router: Some(wanted.gateway),
+        dns_servers: vec![wanted.gateway],
+        domain: domain.transpose()?,
+        upstream: Vec::new(),
+        mtu: wanted.mtu,
+        lease_time: Duration::from_secs(dhcp.lease_seconds.into()),
+    })
+}
+
+/// Who may say what at the port's tap.
+pub(super) fn guest(port: &WantedPort) -> Result<Guest, Error> {
+    Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: vec![port.ip] })
+}
+
+/// What the port is told by DHCP.
+pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
+    let bad = |field, value: &str| Error::Invalid {
+        object: format!("Port {}", port.name),
+        field,
+        value: value.to_owned(),
+        rule: "it cannot be used for a DHCP reservation",
+    };
+    Ok(Reservation {
+        owner: port.uid.parse().map_err(|_| bad("metadata.uid", &port.uid))?,
+        mac: Some(port.mac),
+        address: port.ip,
+        // A port named with dots has no name in DHCP, unless it is given one.
+        host_name: port.hostname.parse().ok(),
+    })
+}
+
+/// A port elsewhere has its name in this host's DNS, too; its address it gets where it is.
+pub(super) fn name_elsewhere(port: &Elsewhere) -> Option<Reservation> {
+    let (owner, host_name) = (port.uid.parse().ok()?, port.hostname.parse().ok());
+    Some(Reservation { owner, mac: None, address: port.peer.address, host_name })
+}
+
+/// A name of a link.
+pub(super) fn link(name: &str) -> Result<LinkName, Error> {
+    name.parse().map_err(|source: host::link::InvalidLinkName| Error::Host {
+        step: format!("name link {name:?}"),
+        category: "LinkNameInvalid",
+        retry: false,
+        source: source.into(),
+    })
+}
+
+fn invalid(wanted: &Wanted, field: &'static str, value: String) -> Error {
+    let object = format!("TenantNetwork {}", wanted.owner.name);
+    Error::Invalid { object, field, value, rule: "it cannot be used" }
+}

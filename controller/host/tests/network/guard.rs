@@ -1,0 +1,160 @@
+//! What a guest says under another's name goes nowhere, what it says under its own goes on, and who changes the rules
+//! changes nothing for long.
+
+use host::guard::{self, Guest, Place, Stands};
+use host::link::{Bridge, Changes, LinkName, watch_namespace};
+use host::tap::{Spec, Tap};
+
+use crate::lab::{DEADLINE, Room};
+use crate::overlay::lab::{mac, received, send, through, udp as packet};
+
+const NOBODY: [u8; 6] = [0x52, 0x54, 0, 9, 9, 9];
+const ALL: [u8; 6] = [0xff; 6];
+const MARK: &[u8] = b"as somebody else";
+
+fn name(text: &str) -> LinkName {
+    text.parse().unwrap()
+}
+
+fn ip(number: u8) -> [u8; 4] {
+    [10, 1, 0, number]
+}
+
+fn guest(number: u8) -> Guest {
+    Guest { tap: name(&format!("tap{number}")), mac: mac(number), addresses: vec![ip(number).into()] }
+}
+
+/// A network of one host with two guests.
+struct Network {
+    room: Room,
+    place: Place,
+    stands: Stands,
+    taps: Vec<Tap>,
+}
+
+impl Network {
+    async fn new() -> Network {
+        let room = Room::new().await;
+        let bridge = Bridge {
+            name: name("br-1"),
+            addresses: vec!["10.1.0.1/24".parse().unwrap()],
+            mtu: 1450,
+            alias: "network-1".into(),
+        };
+        room.links.ensure_bridge(&bridge).await.unwrap();
+        let program = process::find_program("nft", "CLUSTERCTL_NFT").unwrap();
+        let place = Place { namespace: room.namespace.clone(), program, table: name("pf1") };
+        let mut taps = Vec::new();
+        for number in [10, 11] {
+            let spec = Spec {
+                name: name(&format!("tap{number}")),
+                owner_uid: 300_001,
+                bridge: name("br-1"),
+                mtu: 1450,
+                alias: "port".into(),
+            };
+            taps.push(Tap::create(&room.namespace, &spec).await.unwrap().0);
+        }
+        Network { room, place, stands: Stands::default(), taps }
+    }
+
+    async fn ensure(&mut self, guests: &[Guest]) -> Changes {
+        guard::ensure(&self.place, guests, &mut self.stands).await.unwrap()
+    }
+
+    /// Whether the first guest's frame comes to the second.
+    async fn passes(&self, frame: &[u8]) -> bool {
+        send(&self.taps[0], frame);
+        let all = through(&self.taps[0], &self.taps[1], &udp(mac(11), mac(10), ip(10), ip(11), (9, 9))).await;
+        received(&self.taps[1]).iter().chain(&all).any(|came| came.windows(MARK.len()).any(|part| part == MARK))
+    }
+}
+
+fn ether(to: [u8; 6], from: [u8; 6], kind: u16, rest: &[u8]) -> Vec<u8> {
+    [&to[..], &from, &kind.to_be_bytes(), rest].concat()
+}
+
+fn arp(from: [u8; 6], operation: u8, mac: [u8; 6], ip: [u8; 4]) -> Vec<u8> {
+    let body = [&[0, 1, 8, 0, 6, 4, 0, operation][..], &mac, &ip, &[0; 6], &self::ip(11), MARK].concat();
+    ether(ALL, from, 0x0806, &body)
+}
+
+fn udp(to: [u8; 6], from: [u8; 6], source: [u8; 4], destination: [u8; 4], ports: (u16, u16)) -> Vec<u8> {
+    // The knock, by which the test knows that all is through, says nothing.
+    let data: &[u8] = if ports == (9, 9) { &[0; 16] } else { MARK };
+    [&to[..], &from, &packet(source, destination, ports, data)].concat()
+}
+
+#[tokio::test]
+async fn a_guest_is_heard_as_itself_alone() {
+    let mut network = Network::new().await;
+    network.ensure(&[guest(10), guest(11)]).await;
+    let (me, other) = (mac(10), mac(11));
+    let tagged = [&other[..], &me, &[0x81, 0, 0, 7], &udp(other, me, ip(10), ip(11), (1, 2))[12..]].concat();
+    let advertisement =
+        [&[0x60, 0, 0, 0, 0, 32, 58, 255][..], &[0xfe, 0x80], &[0; 14], &[0xff, 2], &[0; 14], &[134, 0], MARK];
+    let forged = [
+        ("another's hardware address", udp(other, mac(11), ip(10), ip(11), (1, 2))),
+        ("a hardware address of nobody", udp(other, NOBODY, ip(10), ip(11), (1, 2))),
+        ("another's address", udp(other, me, ip(11), ip(11), (1, 2))),
+        ("the gateway's address", udp(other, me, ip(1), ip(11), (1, 2))),
+        ("an address of nobody", udp(other, me, ip(77), ip(11), (1, 2))),
+        ("no address, and no question for one", udp(other, me, [0; 4], ip(11), (1, 2))),
+        ("an answer of a DHCP server", udp(ALL, me, ip(10), [255; 4], (67, 68))),
+        ("ARP for the gateway", arp(me, 2, me, ip(1))),
+        ("ARP for another", arp(me, 1, me, ip(11))),
+        ("ARP with another's hardware address", arp(me, 2, other, ip(10))),
+        ("ARP that claims no address in answer", arp(me, 2, me, [0; 4])),
+        ("a VLAN tag", tagged),
+        ("a router's advertisement", ether([0x33, 0x33, 0, 0, 0, 1], me, 0x86dd, &advertisement.concat())),
+        ("another protocol", ether(other, me, 0x88cc, MARK)),
+    ];
+    for (what, frame) in forged {
+        assert!(!network.passes(&frame).await, "{what} passed");
+    }
+    let honest = [
+        ("its own packet", udp(other, me, ip(10), ip(11), (1, 2))),
+        ("its own ARP", arp(me, 1, me, ip(10))),
+        ("its own answer", arp(me, 2, me, ip(10))),
+        ("a probe for an address that may be taken", arp(me, 1, me, [0; 4])),
+        ("its question for an address", udp(ALL, me, [0; 4], [255; 4], (68, 67))),
+    ];
+    for (what, frame) in honest {
+        assert!(network.passes(&frame).await, "{what} did not pass");
+    }
+    // Without the guard all of it passes: it is the guard that keeps it.
+    network.room.shell("nft delete table bridge pf1");
+    assert!(network.passes(&udp(other, NOBODY, ip(1), ip(11), (67, 68))).await);
+}
+
+#[tokio::test]
+async fn a_guest_more_or_less_is_an_element_and_a_rule_by_another_hand_does_not_last() {
+    let mut network = Network::new().await;
+    let reasons = |changes: &Changes| changes.iter().map(|change| change.reason).collect::<Vec<_>>();
+    assert_eq!(reasons(&network.ensure(&[guest(10)]).await), ["FilterWritten"]);
+    let both = [guest(10), guest(11)];
+    assert_eq!(reasons(&network.ensure(&both).await), ["FilterChanged"]);
+    assert!(network.ensure(&both).await.is_empty());
+    let mut watch = watch_namespace(&network.room.namespace).await.unwrap();
+    for (harm, expected) in [
+        ("delete table bridge pf1", "FilterWritten"),
+        ("flush chain bridge pf1 guard", "FilterWritten"),
+        ("insert rule bridge pf1 guard accept", "FilterWritten"),
+        ("add element bridge pf1 guests { \"tap10\" . 52:54:00:09:09:09 }", "FilterChanged"),
+        ("flush set bridge pf1 addresses", "FilterChanged"),
+    ] {
+        network.room.shell(&format!("nft '{harm}'"));
+        assert!(tokio::time::timeout(DEADLINE, watch.changed()).await.expect(harm), "{harm}");
+        assert_eq!(reasons(&network.ensure(&both).await), [expected], "{harm}");
+        assert!(network.ensure(&both).await.is_empty(), "{harm}");
+        while tokio::time::timeout(std::time::Duration::from_millis(100), watch.changed()).await.is_ok() {}
+    }
+    assert_eq!(reasons(&network.ensure(&[guest(11)]).await), ["FilterChanged"]);
+    // One that has just started cannot know what the rules were.
+    network.stands = Stands::default();
+    assert_eq!(reasons(&network.ensure(&[guest(11)]).await), ["FilterWritten"]);
+    // What is not ours is not touched.
+    network.room.shell("nft add table bridge theirs");
+    assert!(network.ensure(&[guest(11)]).await.is_empty());
+    assert!(network.room.shell("nft list tables").contains("theirs"));
+}
