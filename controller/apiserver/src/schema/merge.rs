@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::Definition;
+mod strategic;
+
+pub use strategic::strategic_patch;
 
 /// Operations in one JSON patch, as the official server limits them.
 const OPERATIONS: usize = 10_000;
@@ -141,93 +143,6 @@ fn weight(value: &Value) -> usize {
         Value::Array(items) => 2 + items.iter().map(weight).sum::<usize>(),
         Value::Object(map) => 2 + map.iter().map(|(key, value)| key.len() + 3 + weight(value)).sum::<usize>(),
         _ => 8,
-    }
-}
-
-/// `application/strategic-merge-patch+json`, for built-in kinds only: as a merge patch, with lists merged by the keys the
-/// kind's fields have.
-pub fn strategic_patch(definition: &Definition, object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    if !definition.builtin {
-        let why = "the body of the request was in an unknown format - accepted media types include: \
-                   application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-        return Err(PatchError::Unsupported(why.to_owned()));
-    }
-    let Value::Object(patch) = patch else {
-        return Err(PatchError::Malformed("error decoding patch: json: cannot unmarshal into an object".to_owned()));
-    };
-    strategic(object, patch);
-    Ok(())
-}
-
-/// How a list of a built-in kind is merged.
-fn list_key(field: &str) -> Option<&'static str> {
-    match field {
-        "ownerReferences" => Some("uid"),
-        "conditions" => Some("type"),
-        "secrets" | "imagePullSecrets" => Some("name"),
-        // A set: the item is its own key.
-        "finalizers" => Some(""),
-        _ => None,
-    }
-}
-
-fn strategic(target: &mut Value, mut patch: Map<String, Value>) {
-    match patch.remove("$patch").as_ref().and_then(Value::as_str) {
-        Some("replace") => *target = Value::Object(Map::new()),
-        Some("delete") => {
-            *target = Value::Object(Map::new());
-            return;
-        }
-        _ => {}
-    }
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else { return };
-    patch.remove("$retainKeys");
-    for (key, value) in patch {
-        if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/") {
-            if let (Some(Value::Array(items)), Value::Array(gone)) = (target.get_mut(field), value) {
-                items.retain(|item| !gone.contains(item));
-            }
-            continue;
-        }
-        if key.starts_with("$setElementOrder/") {
-            continue;
-        }
-        match (value, list_key(&key)) {
-            (Value::Null, _) => {
-                target.remove(&key);
-            }
-            (Value::Object(inner), _) => strategic(target.entry(key).or_insert(Value::Null), inner),
-            (Value::Array(items), Some(by)) => merge_list(target.entry(key).or_insert(Value::Null), items, by),
-            (other, _) => {
-                target.insert(key, other);
-            }
-        }
-    }
-}
-
-fn merge_list(target: &mut Value, items: Vec<Value>, by: &str) {
-    if !target.is_array() {
-        *target = Value::Array(Vec::new());
-    }
-    let Value::Array(list) = target else { return };
-    if items.iter().any(|item| item.get("$patch").and_then(Value::as_str) == Some("replace")) {
-        list.clear();
-    }
-    for item in items {
-        let same = |other: &Value| if by.is_empty() { *other == item } else { other.get(by) == item.get(by) };
-        let found = list.iter().position(same);
-        match (item, found) {
-            (item, Some(at)) if item.get("$patch").and_then(Value::as_str) == Some("delete") => {
-                list.remove(at);
-            }
-            (item, _) if item.get("$patch").is_some() => {}
-            (Value::Object(inner), Some(at)) => strategic(&mut list[at], inner),
-            (_, Some(_)) => {}
-            (item, None) => list.push(item),
-        }
     }
 }
 
