@@ -32,10 +32,13 @@ test: install-test ## Install what is missing and run every test
 	target/release/xtask crdgen --check
 	$(CARGO) nextest run --release --workspace --locked
 
+fuzz: install-test ## Long runs against everything that comes from outside (SEED=… repeats one, PROPTEST_CASES=… sets its length)
+	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'test(/fuzz::/)'
+
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
 	$(CARGO) run --release --locked --quiet --package bench -- $(BENCH)
 
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test bench clean
+.PHONY: help install install-test build fresh-smoke lint test fuzz bench clean

@@ -119,6 +119,15 @@ pub(crate) fn bytes_of(code: u16, bytes: Bytes, media: &'static str, gzip: bool)
     response
 }
 
+/// What HEAD gets: the same but for the body, whose length is told.
+pub(crate) fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
 fn pack(bytes: &Bytes) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
     encoder.write_all(bytes).ok()?;

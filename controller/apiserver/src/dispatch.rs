@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -70,6 +70,7 @@ impl ApiServer {
 async fn entry(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
     let started = Instant::now();
     let mut label = Label::default();
+    let only_head = request.method() == Method::HEAD;
     let response = match route(&server, request, &mut label).await {
         Ok(response) => response,
         Err(error) => {
@@ -80,7 +81,7 @@ async fn entry(State(server): State<Arc<Server>>, request: Request<Body>) -> Res
         }
     };
     server.metrics.answered(label.verb, &label.resource, response.status().as_u16(), started.elapsed());
-    response
+    if only_head { answer::without_body(response) } else { response }
 }
 
 /// How a request is counted.

@@ -41,7 +41,11 @@ pub(crate) fn answer(server: &Server, route: &Route, request: &Request<Body>) ->
         Route::OpenApiV3Index => Ok(json_answer(catalog.openapi_v3_index(), headers)),
         Route::OpenApiV3 { group, version } => {
             let document = catalog.openapi_v3(group, version).ok_or(Error::NoRoute)?;
-            Ok(json_answer(document, headers))
+            let mut response = json_answer(document, headers);
+            if is_current(&catalog, request.uri()) {
+                keep_for_ever(&mut response);
+            }
+            Ok(response)
         }
         Route::OpenApiV2 => Ok(openapi_v2(headers, &catalog)),
         Route::Resource(_) => Err(Error::NoRoute),
@@ -55,6 +59,21 @@ fn found(document: Option<Value>) -> Result<Response, Error> {
 fn json_answer(bytes: Bytes, headers: &HeaderMap) -> Response {
     let gzip = Accept::negotiate(headers).is_ok_and(|accept| accept.gzip);
     answer::bytes_of(200, bytes, "application/json", gzip)
+}
+
+/// Whether the URL is one that the index names, hash and all: then what is there never changes.
+fn is_current(catalog: &Catalog, uri: &http::Uri) -> bool {
+    let Some(query) = uri.query().filter(|query| query.starts_with("hash=")) else { return false };
+    let wanted = format!("\"{}?{query}\"", uri.path());
+    let index = catalog.openapi_v3_index();
+    std::str::from_utf8(&index).is_ok_and(|index| index.contains(&wanted))
+}
+
+/// kubectl reads these documents for every create and explain; so it reads each of them once.
+fn keep_for_ever(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+    headers.append(header::VARY, HeaderValue::from_static("Accept"));
 }
 
 fn openapi_v2(headers: &HeaderMap, catalog: &Catalog) -> Response {

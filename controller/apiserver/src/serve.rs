@@ -30,8 +30,6 @@ use crate::text;
 const CONNECTIONS: usize = 1024;
 /// A TLS handshake must be over within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Longest silence of an HTTP/1.1 connection before or within a request's head.
-const HEADERS: Duration = Duration::from_secs(90);
 /// Requests under way on one HTTP/2 connection.
 const STREAMS: u32 = 250;
 /// Between two HTTP/2 pings, and until an unanswered one ends the connection.
@@ -65,7 +63,7 @@ impl ApiServer {
             acceptor: TlsAcceptor::from(Arc::new(tls)),
             router: self.router(),
             closing,
-            http: Arc::new(http()),
+            http: Arc::new(http(self.server.options.head_timeout)),
             api: self.clone(),
         };
         let graceful = GracefulShutdown::new();
@@ -104,9 +102,9 @@ async fn accept(
     Ok((stream, peer, slot))
 }
 
-fn http() -> Builder<TokioExecutor> {
+fn http(head: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(100);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_headers(100);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -27,6 +27,8 @@ pub struct Options {
     pub garbage_scan: Duration,
     /// A watch that asks for no timeout ends after this time.
     pub watch_timeout: Duration,
+    /// Longest wait of an HTTP/1.1 connection for a request's head to be complete, idle time before it included.
+    pub head_timeout: Duration,
     /// A watch that asks for bookmarks gets one at least this often when something newer happened.
     pub bookmark_interval: Duration,
     /// Whether this server does the chores itself (garbage, namespaces, old events) rather than as a leader.
@@ -41,6 +43,7 @@ impl Default for Options {
             event_ttl: Duration::from_secs(3600),
             garbage_scan: Duration::from_secs(300),
             watch_timeout: Duration::from_secs(1800),
+            head_timeout: Duration::from_secs(90),
             bookmark_interval: Duration::from_secs(60),
             chores: true,
         }

@@ -19,7 +19,11 @@ pub const MAX_DEPTH: usize = 100;
 
 /// Reads a whole body.
 pub async fn read(body: Body) -> Result<Bytes, Error> {
-    let collected = tokio::time::timeout(READ_TIMEOUT, Limited::new(body, LIMIT).collect());
+    read_within(body, READ_TIMEOUT).await
+}
+
+async fn read_within(body: Body, within: Duration) -> Result<Bytes, Error> {
+    let collected = tokio::time::timeout(within, Limited::new(body, LIMIT).collect());
     match collected.await {
         Err(_) => Err(Error::Timeout("the request body did not arrive in time".to_owned())),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -119,5 +123,15 @@ mod tests {
     async fn bodies_over_the_limit_are_413() {
         let error = read(Body::from(vec![b' '; LIMIT + 1])).await.unwrap_err();
         assert_eq!(error.code(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_drips_is_given_up() {
+        let drops = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+        });
+        let error = read_within(Body::from_stream(drops), Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.code(), 504);
     }
 }

@@ -5,8 +5,10 @@
 mod applied;
 mod crds;
 mod deletion;
+mod fuzz;
 mod garbage;
 mod hostile;
+mod hostile_wire;
 mod kube_rs;
 mod kubectl;
 mod kubectl_commands;

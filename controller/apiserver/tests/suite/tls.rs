@@ -47,7 +47,7 @@ pub async fn serve(lab: &Lab, dir: &std::path::Path) -> Result<Served> {
 }
 
 impl Served {
-    async fn connect(&self, authority: &Authority, alpn: &str) -> Result<TlsStream<TcpStream>> {
+    pub async fn connect(&self, authority: &Authority, alpn: &str) -> Result<TlsStream<TcpStream>> {
         let subject = Subject { common_name: "jane".to_owned(), organizations: vec!["tenants".to_owned()] };
         let identity = authority.issue(&subject, &Usage::Client)?;
         let mut config = pki::client_config(&identity, self.authority.cert_pem())?;

@@ -221,14 +221,38 @@ mod tests {
     fn each_directive_does_what_it_says() {
         let table = [
             // map values
-            (json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"b": null, "c": "3"}}), json!({"data": {"a": "1", "c": "3"}})),
-            (json!({"data": {"a": "1"}}), json!({"data": {"$patch": "replace", "b": "2"}}), json!({"data": {"b": "2"}})),
+            (
+                json!({"data": {"a": "1", "b": "2"}}),
+                json!({"data": {"b": null, "c": "3"}}),
+                json!({"data": {"a": "1", "c": "3"}}),
+            ),
+            (
+                json!({"data": {"a": "1"}}),
+                json!({"data": {"$patch": "replace", "b": "2"}}),
+                json!({"data": {"b": "2"}}),
+            ),
             (json!({"data": {"a": "1"}}), json!({"data": {"$patch": "delete"}}), json!({"data": {}})),
-            (json!({"data": {"a": "1"}}), json!({"data": {"$patch": "merge", "b": "2"}}), json!({"data": {"a": "1", "b": "2"}})),
-            (json!({"x": {"a": 1, "b": 2, "c": 3}}), json!({"x": {"$retainKeys": ["a", "d"], "d": 4}}), json!({"x": {"a": 1, "d": 4}})),
+            (
+                json!({"data": {"a": "1"}}),
+                json!({"data": {"$patch": "merge", "b": "2"}}),
+                json!({"data": {"a": "1", "b": "2"}}),
+            ),
+            (
+                json!({"x": {"a": 1, "b": 2, "c": 3}}),
+                json!({"x": {"$retainKeys": ["a", "d"], "d": 4}}),
+                json!({"x": {"a": 1, "d": 4}}),
+            ),
             // sets
-            (json!({"finalizers": ["a", "b"]}), json!({"finalizers": ["b", "c"]}), json!({"finalizers": ["a", "b", "c"]})),
-            (json!({"finalizers": ["a", "b"]}), json!({"$deleteFromPrimitiveList/finalizers": ["a"]}), json!({"finalizers": ["b"]})),
+            (
+                json!({"finalizers": ["a", "b"]}),
+                json!({"finalizers": ["b", "c"]}),
+                json!({"finalizers": ["a", "b", "c"]}),
+            ),
+            (
+                json!({"finalizers": ["a", "b"]}),
+                json!({"$deleteFromPrimitiveList/finalizers": ["a"]}),
+                json!({"finalizers": ["b"]}),
+            ),
             (
                 json!({"finalizers": ["a", "b", "c"]}),
                 json!({"$setElementOrder/finalizers": ["d", "c", "a"], "finalizers": ["d"]}),
@@ -270,8 +294,17 @@ mod tests {
     }
 
     fn patch() -> impl Strategy<Value = Value> {
-        let word = prop_oneof![Just("a"), Just("finalizers"), Just("secrets"), Just("$patch"), Just("$retainKeys"),
-            Just("$setElementOrder/secrets"), Just("$deleteFromPrimitiveList/finalizers"), Just("name"), Just("replace")];
+        let word = prop_oneof![
+            Just("a"),
+            Just("finalizers"),
+            Just("secrets"),
+            Just("$patch"),
+            Just("$retainKeys"),
+            Just("$setElementOrder/secrets"),
+            Just("$deleteFromPrimitiveList/finalizers"),
+            Just("name"),
+            Just("replace")
+        ];
         let leaf = prop_oneof![Just(Value::Null), Just(json!(1)), word.clone().prop_map(Value::from)];
         leaf.prop_recursive(4, 40, 5, move |inner| {
             prop_oneof![

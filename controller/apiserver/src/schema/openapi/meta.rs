@@ -15,6 +15,9 @@ pub(super) const METADATA: &str = "Standard object's metadata. More info: \
 pub(super) const LIST_METADATA: &str = "Standard list metadata. More info: \
      https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
+/// The schema behind `/scale`.
+pub(super) const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
 /// A described reference; version 2 allows a description beside `$ref`, version 3 only around it.
 pub(super) fn reference(target: &str, description: &str, v3: bool) -> Value {
     if v3 {
@@ -37,6 +40,36 @@ pub(super) fn schemas(locate: &dyn Fn(&str) -> String, v3: bool) -> Map<String, 
     option_schemas(&mut add, &refer);
     status_schemas(&mut add, &refer, &list_of);
     all
+}
+
+/// The schema of a Scale, for group versions that have one.
+pub(super) fn scale(locate: &dyn Fn(&str) -> String, v3: bool) -> Value {
+    let metadata = reference(&locate(&format!("{META}.ObjectMeta")), METADATA, v3);
+    let count = |description: &str| json!({"type": "integer", "format": "int32", "description": description});
+    let spec = object(
+        "ScaleSpec describes the attributes of a scale subresource.",
+        &[],
+        json!({
+            "replicas": count("replicas is the desired number of instances."),
+        }),
+    );
+    let status = object(
+        "ScaleStatus represents the current status of a scale subresource.",
+        &["replicas"],
+        json!({
+            "replicas": count("replicas is the actual number of observed instances."),
+            "selector": text("selector is the label query over the instances, in its text form."),
+        }),
+    );
+    let mut scale = object(
+        "Scale represents a scaling request for a resource.",
+        &[],
+        json!({
+            "apiVersion": text(API_VERSION), "kind": text(KIND), "metadata": metadata, "spec": spec, "status": status,
+        }),
+    );
+    scale["x-kubernetes-group-version-kind"] = json!([{"group": "autoscaling", "kind": "Scale", "version": "v1"}]);
+    scale
 }
 
 type Add<'a> = &'a mut dyn FnMut(&str, Value);

@@ -42,7 +42,11 @@ pub fn v3_document(definitions: &[Arc<Definition>], group: &str, version: &str) 
     if kinds.is_empty() {
         return None;
     }
-    let mut schemas = meta::schemas(&|name| format!("#/components/schemas/{name}"), true);
+    let locate = |name: &str| format!("#/components/schemas/{name}");
+    let mut schemas = meta::schemas(&locate, true);
+    if kinds.iter().any(|(_, version)| version.scale.is_some()) {
+        schemas.insert(meta::SCALE.to_owned(), meta::scale(&locate, true));
+    }
     let mut operations = Map::new();
     for (definition, version) in &kinds {
         for (name, schema) in kind_schemas(definition, version, true) {

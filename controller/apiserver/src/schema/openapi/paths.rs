@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::definition::{Definition, Version};
-use super::{META, kind_schemas};
+use super::{META, kind_schemas, meta};
 
 /// One URL and what it takes.
 pub(super) struct PathItem {
@@ -105,7 +105,22 @@ pub(super) fn paths(definition: &Definition, version: &Version) -> Vec<PathItem>
             operations: one("Status"),
         });
     }
+    if version.scale.is_some() {
+        let operations = one("Scale").into_iter().map(of_scale).collect();
+        items.push(PathItem { url: format!("{home}/{{name}}/scale"), named: true, namespaced, operations });
+    }
     items
+}
+
+/// The operation with a Scale for its body and its answer.
+fn of_scale(mut operation: Operation) -> Operation {
+    if operation.action == "put" {
+        operation.body = Some(meta::SCALE.to_owned());
+    }
+    operation.answer = meta::SCALE.to_owned();
+    operation.consumes.retain(|media| *media != "application/apply-patch+yaml");
+    operation.gvk = json!({"group": "autoscaling", "kind": "Scale", "version": "v1"});
+    operation
 }
 
 struct Maker<'a> {
@@ -160,7 +175,11 @@ impl<'a> Maker<'a> {
             description: format!(
                 "{} {}{what}",
                 verb.to_lowercase(),
-                if suffix == "Status" { "status of " } else { "" }
+                match suffix {
+                    "Status" => "status of ",
+                    "Scale" => "scale of ",
+                    _ => "",
+                }
             ),
             query,
             body,

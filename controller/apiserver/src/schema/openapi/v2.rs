@@ -10,7 +10,11 @@ use super::{kind_schemas, meta, paths, served};
 
 /// `/openapi/v2` as JSON.
 pub fn document(definitions: &[Arc<Definition>]) -> Value {
-    let mut schemas = meta::schemas(&|name| format!("#/definitions/{name}"), false);
+    let locate = |name: &str| format!("#/definitions/{name}");
+    let mut schemas = meta::schemas(&locate, false);
+    if served(definitions).any(|(_, version)| version.scale.is_some()) {
+        schemas.insert(meta::SCALE.to_owned(), meta::scale(&locate, false));
+    }
     let mut operations = Map::new();
     for (definition, version) in served(definitions) {
         for (name, schema) in kind_schemas(definition, version, false) {
