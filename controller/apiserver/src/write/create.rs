@@ -19,9 +19,6 @@ const NAME_ATTEMPTS: usize = 8;
 impl Server {
     /// Creates an object from a request's body.
     pub(crate) async fn create(&self, call: &Call, mut body: Value) -> Result<Written, Error> {
-        if call.resource.definition.terminating {
-            return Err(Error::Terminating);
-        }
         admit::identify(call, &mut body)?;
         if !meta(&body, "resourceVersion").is_empty() {
             return Err(Error::BadRequest("resourceVersion should not be set on objects to be created".to_owned()));
@@ -41,6 +38,9 @@ impl Server {
         namespace: Option<&str>,
         body: &Value,
     ) -> Result<(), Error> {
+        if resource.definition.terminating {
+            return Err(Error::Terminating);
+        }
         self.check_namespace(resource, namespace, meta(body, "name")).await?;
         self.check_group(resource, body)
     }

@@ -65,7 +65,8 @@ impl Server {
         }
         let language = Language::of(call, headers)?;
         let names_owners = ownership::named_in(bytes);
-        let patch = body::json(bytes)?;
+        let mut repeated = Vec::new();
+        let patch = body::json_noting(bytes, &mut repeated)?;
         let mut unknown = Vec::new();
         let place = (call.namespace.as_deref(), call.name.as_str());
         let done = self
@@ -77,7 +78,7 @@ impl Server {
                 let (revision, uid) = (meta(&new, "resourceVersion").to_owned(), meta(&new, "uid").to_owned());
                 admit::identify(call, &mut new)?;
                 unknown = admit::unknown_fields(&call.resource, &mut new);
-                strict(call, &patch, &unknown)?;
+                strict(call, &patch, &repeated, &unknown)?;
                 crate::object::set_meta(&mut new, "resourceVersion", Some(Value::String(revision)));
                 crate::object::set_meta(&mut new, "uid", Some(Value::String(uid)));
                 let provided = if names_owners { ownership::take(&mut new) } else { None };
@@ -91,7 +92,7 @@ impl Server {
         self.settled(&call.resource, &done).await;
         let mut warnings: Vec<String> = admit::deprecation(&call.resource).into_iter().collect();
         if call.query.field_validation == FieldValidation::Warn {
-            warnings.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
+            warnings.extend(schema::decoding_complaints(&repeated, &unknown));
         }
         Ok(Written { code: 200, view: call.resource.view(&done.object), warnings })
     }
@@ -105,12 +106,12 @@ fn size(value: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-fn strict(call: &Call, patch: &Value, unknown: &[String]) -> Result<(), Error> {
-    if unknown.is_empty() || call.query.field_validation != FieldValidation::Strict {
+fn strict(call: &Call, patch: &Value, repeated: &[String], unknown: &[String]) -> Result<(), Error> {
+    if (repeated.is_empty() && unknown.is_empty()) || call.query.field_validation != FieldValidation::Strict {
         return Ok(());
     }
     let shown = Value::String(patch.to_string());
-    let error = FieldError::invalid("patch", &shown, schema::strict_decoding_error(&[], unknown));
+    let error = FieldError::invalid("patch", &shown, schema::strict_decoding_error(repeated, unknown));
     Err(Error::Invalid(call.resource.kind_subject(&call.name), vec![error]))
 }
 

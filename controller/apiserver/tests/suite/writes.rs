@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::lab::{JSON, Lab, WIDGETS, revision, widget};
+use crate::lab::{JSON, Lab, MERGE, WIDGETS, revision, widget};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_object_has_identity_and_defaults() -> Result<()> {
@@ -145,6 +145,11 @@ async fn unknown_fields_are_refused_warned_of_or_ignored() -> Result<()> {
     let warnings: Vec<_> = warned.headers.get_all("warning").iter().collect();
     assert_eq!(warnings, [r#"299 - "duplicate field \"spec.size\"""#, r#"299 - "unknown field \"spec.sise\"""#]);
     assert_eq!(warned.expect(201)?["spec"], json!({"size": 2}));
+    let patch = r#"{"spec": {"size": 3, "size": 4}}"#;
+    lab.raw("PATCH", &format!("{WIDGETS}/b?fieldValidation=Strict"), MERGE, patch).await?.expect(422)?;
+    let warned = lab.raw("PATCH", &format!("{WIDGETS}/b"), MERGE, patch).await?;
+    assert_eq!(warned.headers["warning"], r#"299 - "duplicate field \"spec.size\"""#);
+    assert_eq!(warned.expect(200)?["spec"], json!({"size": 4}));
     lab.end().await
 }
 

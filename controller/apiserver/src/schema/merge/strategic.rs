@@ -211,8 +211,8 @@ mod tests {
     use serde_json::json;
 
     fn patched(object: &Value, patch: &Value) -> Result<Value, PatchError> {
-        let kinds = crate::schema::builtin();
-        let kind = kinds.iter().find(|kind| kind.kind == "ConfigMap").expect("a built-in kind");
+        static KINDS: std::sync::LazyLock<Vec<Definition>> = std::sync::LazyLock::new(crate::schema::builtin);
+        let kind = KINDS.iter().find(|kind| kind.kind == "ConfigMap").expect("a built-in kind");
         let mut object = object.clone();
         strategic_patch(kind, &mut object, patch.clone()).map(|()| object)
     }
