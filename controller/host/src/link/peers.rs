@@ -226,7 +226,7 @@ fn to_neighbour(message: &NeighbourMessage) -> Option<Entry> {
 }
 
 fn state(message: &NeighbourMessage) -> u16 {
-    message.header.state.clone().into()
+    message.header.state.into()
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn tells_nothing(datagram: &[u8]) -> bool {
         else {
             return false;
         };
-        if u16::from(neighbour.header.state.clone()) & NOT_LEARNED != 0 {
+        if u16::from(neighbour.header.state) & NOT_LEARNED != 0 {
             return false;
         }
         // Messages are aligned to four bytes (netlink(7)).

@@ -253,7 +253,7 @@ async fn an_address_passes_to_its_next_holder_at_once() {
     network.ensure(&[reserve(7, "old")]).await;
     assert_eq!(network.guest(7).await.address().as_deref(), Some("10.1.0.7"));
     let heir = Reservation { mac: Some(mac(8)), owner: Uuid::from_u128(8), ..reserve(7, "new") };
-    let changes = network.ensure(&[heir.clone()]).await;
+    let changes = network.ensure(std::slice::from_ref(&heir)).await;
     assert_eq!(reasons(&changes), ["ReservationsChanged", "DhcpStarted"]);
     assert_eq!(network.guest(8).await.address().as_deref(), Some("10.1.0.7"));
     assert!(network.ensure(&[heir]).await.is_empty());

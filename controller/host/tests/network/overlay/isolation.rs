@@ -8,10 +8,10 @@ const TRIES: usize = 10_000;
 const MARK: &[u8] = b"forged by tenant one";
 
 /// Random numbers that a seed repeats (xorshift, Marsaglia 2003).
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn seeded() -> Random {
+    pub fn seeded() -> Random {
         let seed = match std::env::var("SEED") {
             Ok(seed) => seed.parse().unwrap(),
             Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
@@ -20,14 +20,14 @@ impl Random {
         Random(seed | 1)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % limit as u64) as usize
     }
 
-    fn of<T: Clone>(&mut self, some: &[T]) -> T {
+    pub fn of<T: Clone>(&mut self, some: &[T]) -> T {
         some[self.below(some.len())].clone()
     }
 }

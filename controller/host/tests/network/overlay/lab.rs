@@ -124,6 +124,11 @@ impl Network {
         peer
     }
 
+    /// Makes it known that the guest is nowhere.
+    pub fn remove(&mut self, number: u8) {
+        self.guests.retain(|guest| guest.mac != mac(number));
+    }
+
     /// A guest with a network stack: a namespace with one card.
     pub async fn guest(&mut self, number: u8, host: u8) -> Room {
         let room = Room::new().await;

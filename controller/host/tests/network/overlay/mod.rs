@@ -2,6 +2,7 @@
 
 mod isolation;
 pub mod lab;
+mod moves;
 
 use std::time::Duration;
 
