@@ -1,7 +1,7 @@
 //! The judgement on one host: realises what is assigned to this host through `host`, and tells what it finds.
 //!
 //! Speaks to the API through `kube::Client` only. One reconciler a kind ([`virtual_machine`], [`network`], [`volume`],
-//! [`image`], [`fault`]) on a common [`engine`]; [`registration`] keeps the Host object and its heartbeat, [`door`] lets
+//! [`image`], [`fault`]) on the common [`control_loop`]; [`registration`] keeps the Host object and its heartbeat, [`door`] lets
 //! the API server's users into machines, and [`relay`] is the server's end of that.
 //!
 //! Machines outlive this process. Everything here can be killed at any moment and started again: what runs is adopted,
@@ -9,7 +9,6 @@
 
 pub mod agent;
 pub mod door;
-pub mod engine;
 pub mod error;
 pub mod fault;
 pub mod image;

@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::engine::Kind;
-use crate::error::{ApiError, sentence};
+use crate::error::ApiError;
 use crate::metrics::METRICS;
+use control_loop::{Kind, sentence};
 
 const ATTEMPTS: u32 = 4;
 

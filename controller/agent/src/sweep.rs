@@ -11,12 +11,11 @@ use std::time::Duration;
 use crds::{Port, TenantNetwork, VirtualMachine, Volume};
 use kube::{Client, ResourceExt};
 
-use crate::engine::Cache;
-use crate::error::sentence;
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::network::cells::Cells;
 use crate::network::hands::HostHands as NetworkHands;
 use crate::running::Machines;
+use control_loop::{Cache, sentence};
 
 /// Grace for a guest without an object: somebody may still have its disk's last bytes in a cache.
 const GRACE: Duration = Duration::from_secs(10);

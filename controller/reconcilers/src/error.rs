@@ -1,6 +1,6 @@
 //! What can go wrong in a reconciler, and what to do about it.
 
-use std::time::Duration;
+use control_loop::{Failure, Retry};
 
 /// A reconcile that did not reach its end.
 #[derive(Debug, thiserror::Error)]
@@ -25,27 +25,25 @@ impl Error {
         let action = action.into();
         move |source| Self::Api { action, source: Box::new(source) }
     }
+}
 
-    /// A stable word for metrics.
-    #[must_use]
-    pub fn category(&self) -> &'static str {
+impl Failure for Error {
+    fn category(&self) -> &'static str {
         match self {
             Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.code == 409 => "conflict",
-                kube::Error::Api(_) => "refused",
-                _ => "unavailable",
+                kube::Error::Api(status) if status.code == 409 => "Conflict",
+                kube::Error::Api(_) => "Refused",
+                _ => "ApiUnavailable",
             },
-            Self::Incomplete(_) => "incomplete",
+            Self::Incomplete(_) => "Incomplete",
         }
     }
 
-    /// When to try again after `failures` failures in a row. A conflict is ordinary: somebody wrote in between.
-    #[must_use]
-    pub fn retry(&self, failures: u32) -> Duration {
-        if self.category() == "conflict" {
-            return Duration::from_millis(50 * u64::from(failures.min(20)));
+    fn retry(&self) -> Retry {
+        match self.category() {
+            "Conflict" => Retry::Reread,
+            _ => Retry::Backoff,
         }
-        Duration::from_millis(250) * 2u32.pow(failures.min(7))
     }
 }
 
@@ -60,10 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_off_grows_and_is_bounded() {
-        let error = Error::Incomplete("uid");
-        assert!(error.retry(1) < error.retry(3));
-        assert_eq!(error.retry(7), error.retry(1000));
-        assert!(error.retry(1000) <= Duration::from_secs(60));
+    fn only_a_conflict_is_nobodys_fault() {
+        let refused = |code| {
+            let status = kube::core::Status { code, ..kube::core::Status::default() };
+            Error::api("change it")(kube::Error::Api(Box::new(status)))
+        };
+        assert_eq!((refused(409).category(), refused(409).retry()), ("Conflict", Retry::Reread));
+        assert_eq!((refused(422).category(), refused(422).retry()), ("Refused", Retry::Backoff));
+        assert_eq!(Error::Incomplete("uid").retry(), Retry::Backoff);
     }
 }

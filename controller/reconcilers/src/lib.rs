@@ -1,6 +1,6 @@
 //! The judgement of the control plane: one folder a kind.
 //!
-//! Every reconciler receives a name, re-reads what it needs, and writes only when something differs. They meet through
+//! Every reconciler receives a name, re-reads what it needs, and writes only when something differs. What runs them is [`control_loop`]. They meet through
 //! objects and never call each other:
 //!
 //! ```text
@@ -11,6 +11,7 @@
 //! ```
 
 use kube::Client;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub mod cluster;
@@ -20,13 +21,15 @@ pub mod host_health;
 pub mod network;
 pub mod node;
 pub mod port;
-pub mod runner;
 pub mod scheduler;
 mod states;
 mod subnet;
 pub mod write;
 
 pub use error::Error;
+
+/// Before each look: what is written in one go (a cluster's nodes, a node's port, volumes and machine) is seen in one go.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// Runs every reconciler until `shutdown`. `client_for` gives each its own identity, by the reconciler's name.
 pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToken) {

@@ -3,19 +3,19 @@
 use crate::engine::{self, Stop};
 use crate::live::{self, Live};
 use crate::metrics;
+use control_loop::{Cache, ControlLoop, Failure, Pace, Reconciler, Retry};
 use crds::TestRun;
-use futures::future::{BoxFuture, Shared};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::Store;
-use kube::runtime::watcher::{self, watch_object};
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, ResourceExt};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Name under which Events are published.
 const REPORTER: &str = "testrun";
@@ -50,67 +50,82 @@ enum Error {
     Drive(#[source] Stop),
 }
 
-struct Context {
+impl Failure for Error {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "ApiUnavailable",
+            Self::Drive(_) => "Interrupted",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        Retry::After(RETRY)
+    }
+}
+
+struct Engine {
     client: Client,
     recorder: Recorder,
     options: Options,
-    runs: Store<TestRun>,
-    shutdown: Shared<BoxFuture<'static, ()>>,
+    runs: Cache<TestRun>,
+    shutdown: CancellationToken,
 }
 
 /// Drives every TestRun until `shutdown`. Runs under way are left as after a crash and taken up by the next engine.
-pub async fn run(client: Client, options: Options, shutdown: impl Future<Output = ()> + Send + 'static) {
-    let shutdown = shutdown.boxed().shared();
-    let controller = Controller::new(Api::<TestRun>::all(client.clone()), watcher::Config::default())
-        .with_config(Config::default().concurrency(options.concurrency.max(1)))
-        .graceful_shutdown_on(shutdown.clone());
-    let runs = controller.store();
-    metrics::publish(runs.clone(), options.metric_runs);
-    let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), Reporter::from(REPORTER)),
-        client,
-        options,
-        runs,
-        shutdown,
-    });
-    controller
-        .run(reconcile, retry, context.clone())
-        .for_each(|end| async {
-            if let Err(error) = end {
-                tracing::debug!(%error, "test run not driven");
-            }
-        })
-        .await;
+pub async fn run(client: Client, options: Options, shutdown: CancellationToken) {
+    let control = ControlLoop::new(Api::<TestRun>::all(client.clone()), shutdown.clone());
+    let runs = control.cache();
+    metrics::publish(runs.store(), options.metric_runs);
+    let pace = Pace::at_once(options.concurrency.max(1));
+    let recorder = Recorder::new(client.clone(), Reporter::from(REPORTER));
+    control.run(Engine { client, recorder, options, runs, shutdown }, pace).await;
     metrics::withdraw();
 }
 
-async fn reconcile(cached: Arc<TestRun>, context: Arc<Context>) -> Result<Action, Error> {
-    let namespace = cached.namespace().unwrap_or_default();
-    let api: Api<TestRun> = Api::namespaced(context.client.clone(), &namespace);
-    let name = cached.name_any();
-    if is_over(&cached) {
-        return Ok(Action::await_change());
+impl Reconciler for Engine {
+    type Kind = TestRun;
+    type Error = Error;
+
+    async fn reconcile(&self, cached: Arc<TestRun>) -> Result<Action, Error> {
+        let namespace = cached.namespace().unwrap_or_default();
+        let api: Api<TestRun> = Api::namespaced(self.client.clone(), &namespace);
+        let name = cached.name_any();
+        if is_over(&cached) {
+            return Ok(Action::await_change());
+        }
+        // The cache may be behind what an engine before us has stored.
+        let Some(run) = api.get_opt(&name).await.map_err(Error::Read)? else {
+            return Ok(Action::await_change());
+        };
+        if is_over(&run) {
+            return Ok(Action::await_change());
+        }
+        let uid = run.uid().unwrap_or_default();
+        let artifacts = self.options.artifact_dir.clone();
+        let world = Live::new(self.client.clone(), self.recorder.clone(), artifacts, &run);
+        let end = tokio::select! {
+            end = Box::pin(engine::drive(&world, run)) => end.map(drop),
+            () = deleted(api, &name, &uid) => Err(Stop::Gone),
+            () = self.shutdown.cancelled() => return Ok(Action::await_change()),
+        };
+        self.sweep().await;
+        match end {
+            Ok(()) | Err(Stop::Gone) => Ok(Action::await_change()),
+            Err(Stop::Superseded) => Ok(Action::requeue(Duration::from_secs(1))),
+            Err(stop) => Err(Error::Drive(stop)),
+        }
     }
-    // The cache may be behind what an engine before us has stored.
-    let Some(run) = api.get_opt(&name).await.map_err(Error::Read)? else {
-        return Ok(Action::await_change());
-    };
-    if is_over(&run) {
-        return Ok(Action::await_change());
-    }
-    let uid = run.uid().unwrap_or_default();
-    let artifacts = context.options.artifact_dir.clone();
-    let world = Live::new(context.client.clone(), context.recorder.clone(), artifacts, &run);
-    let end = tokio::select! {
-        end = Box::pin(engine::drive(&world, run)) => end.map(drop),
-        () = deleted(api, &name, &uid) => Err(Stop::Gone),
-        () = context.shutdown.clone() => return Ok(Action::await_change()),
-    };
-    sweep(&context).await;
-    match end {
-        Ok(()) | Err(Stop::Gone) => Ok(Action::await_change()),
-        Err(Stop::Superseded) => Ok(Action::requeue(Duration::from_secs(1))),
-        Err(stop) => Err(Error::Drive(stop)),
+}
+
+impl Engine {
+    /// Removes the artifacts of runs that were deleted.
+    async fn sweep(&self) {
+        let live: HashSet<String> = self.runs.all().iter().filter_map(|run| run.uid()).collect();
+        match live::sweep(&self.options.artifact_dir, &live).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "artifacts of deleted runs removed"),
+            Err(error) => tracing::warn!(%error, "artifacts not swept"),
+        }
     }
 }
 
@@ -131,29 +146,4 @@ async fn deleted(api: Api<TestRun>, name: &str, uid: &str) {
 fn is_over(run: &TestRun) -> bool {
     let phase = run.status.as_ref().map(|status| status.phase);
     run.metadata.deletion_timestamp.is_some() || phase.is_some_and(|phase| phase.is_final())
-}
-
-fn retry(run: Arc<TestRun>, error: &Error, _: Arc<Context>) -> Action {
-    let source = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(
-        namespace = run.namespace(),
-        name = run.name_any(),
-        %error,
-        source,
-        "test run will be tried again"
-    );
-    Action::requeue(RETRY)
-}
-
-/// Removes the artifacts of runs that were deleted.
-async fn sweep(context: &Context) {
-    if context.runs.wait_until_ready().await.is_err() {
-        return;
-    }
-    let live: HashSet<String> = context.runs.state().iter().filter_map(|run| run.uid()).collect();
-    match live::sweep(&context.options.artifact_dir, &live).await {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "artifacts of deleted runs removed"),
-        Err(error) => tracing::warn!(%error, "artifacts not swept"),
-    }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  L4  clusterctl
 //!  L3  reconcilers   agent   testrun   nix-agent      speak to the API through kube::Client alone
-//!  L2  apiserver
+//!  L2  apiserver   control-loop
 //!  L1  store   host                                   import no sibling
 //!  L0  crds   process   pki                           import nothing of ours
 //! ```
@@ -22,9 +22,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("store", &["process", "pki"]),
         ("host", &["process", "pki"]),
         ("apiserver", &["store", "pki"]),
-        ("reconcilers", &["crds"]),
-        ("agent", &["crds", "host", "process", "pki"]),
-        ("testrun", &["crds"]),
+        ("control-loop", &[]),
+        ("reconcilers", &["crds", "control-loop"]),
+        ("agent", &["crds", "control-loop", "host", "process", "pki"]),
+        ("testrun", &["crds", "control-loop"]),
         ("nix-agent", &["crds"]),
         ("clusterctl", &["crds", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"]),
         ("testkit", &["process", "pki"]),

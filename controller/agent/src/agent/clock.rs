@@ -7,10 +7,10 @@ use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
 use super::rooms::Rooms;
-use crate::engine::Cache;
 use crate::layout::Layout;
 use crate::sweep::Sweeper;
 use crate::virtual_machine::apply::SERIAL_LOG_LIMIT;
+use control_loop::Cache;
 
 /// Between two looks at everything, whatever the events said.
 const RESYNC: Duration = Duration::from_secs(300);

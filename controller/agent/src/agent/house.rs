@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::rooms::{AllEnds, Ends, Room, Rooms, rooms};
 use super::{AgentOptions, Error, clock};
 use crate::door::{Door, Lookup};
-use crate::engine::{self, Kind, Queue, Reconciler, Requests, watch};
 use crate::fault::Faults;
 use crate::image::Images;
 use crate::layout::Layout;
@@ -34,11 +33,12 @@ use crate::virtual_machine::VirtualMachines;
 use crate::virtual_machine::apply;
 use crate::virtual_machine::resolve::References;
 use crate::volume::Volumes;
+use control_loop::{Kind, Pace, Queue, Reconciler, Requests, watch};
 
 /// Reconciles of one kind that may run at once. Image builds bound themselves more tightly.
-const MANY: u16 = 64;
-const MACHINES: u16 = 16;
-const FEW: u16 = 8;
+const MANY: Pace = Pace::at_once(64);
+const MACHINES: Pace = Pace::at_once(16);
+const FEW: Pace = Pace::at_once(8);
 
 /// Everything, before it runs.
 pub(super) struct House {
@@ -204,9 +204,9 @@ impl Tasks {
         self.all.spawn(watch(api, fields, writer, queue, concerned, self.shutdown.clone()));
     }
 
-    fn judge<R: Reconciler>(&mut self, judge: R, room: &Room<R::Kind>, requests: Requests<R::Kind>, at_once: u16) {
+    fn judge<R: Reconciler>(&mut self, judge: R, room: &Room<R::Kind>, requests: Requests<R::Kind>, pace: Pace) {
         let (cache, queue, shutdown) = (room.cache.clone(), room.queue.clone(), self.shutdown.clone());
-        self.all.spawn(engine::run(judge, cache, queue, requests, at_once, shutdown));
+        self.all.spawn(control_loop::run(judge, cache, queue, requests, pace, shutdown));
     }
 }
 

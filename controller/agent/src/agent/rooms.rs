@@ -5,8 +5,8 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 
-use crate::engine::{Cache, Kind, Queue, Requests, queue};
 use crate::network::peers::Peers;
+use control_loop::{Cache, Kind, Queue, Requests, queue};
 
 /// One kind.
 pub(super) struct Room<K: Kind> {

@@ -12,9 +12,9 @@ use crds::exec::{ExecRequest, ExecResult, ExecState};
 use host::qemu::exec::{self, Command, Error, Report, State as Stand};
 
 use super::lookup::{Lookup, MachinePath, Refusal};
-use crate::error::sentence;
 use crate::refusal::refuse;
 use crate::running::vitals::Follower;
+use control_loop::sentence;
 
 const LONGEST_WAIT: u32 = 30;
 const LARGEST_TAIL: u32 = 262_144;

@@ -9,11 +9,11 @@ use axum::http::{Response, StatusCode};
 use crds::{Port, VirtualMachine};
 use kube::ResourceExt;
 
-use crate::engine::Cache;
 use crate::layout::Layout;
 use crate::refusal::refuse;
 use crate::running::Machines;
 use crate::running::vitals::Follower;
+use control_loop::Cache;
 
 /// What the door can look up.
 pub struct Lookup {

@@ -33,8 +33,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::sentence;
 use crate::refusal::refuse;
+use control_loop::sentence;
 pub use lookup::Lookup;
 
 /// The one that may come in.

@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::lookup::{Lookup, MachinePath};
 use super::stream::switch;
-use crate::error::sentence;
 use crate::refusal::refuse;
+use control_loop::sentence;
 
 /// Bytes of the log that are looked through for its last lines.
 const WINDOW: u64 = 4 << 20;

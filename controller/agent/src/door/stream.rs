@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::lookup::{Lookup, MachinePath};
-use crate::error::sentence;
 use crate::refusal::refuse;
+use control_loop::sentence;
 
 /// Word by which both ends agree to leave HTTP.
 pub const PROTOCOL: &str = "photon-stream";

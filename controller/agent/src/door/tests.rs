@@ -1,10 +1,10 @@
 //! The door through its own relay: who comes in, and that streams flow.
 
 use super::*;
-use crate::engine::Cache;
 use crate::layout::Layout;
 use crate::relay::Relay;
 use axum::http::{Method, header};
+use control_loop::Cache;
 use http_body_util::BodyExt;
 use pki::{Authority, Subject, Usage};
 

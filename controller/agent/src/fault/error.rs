@@ -1,6 +1,7 @@
 //! What can go wrong with a fault.
 
-use crate::error::{ApiError, Failure, Retry};
+use crate::error::ApiError;
+use control_loop::{Failure, Retry};
 
 /// Why a fault could not be done or undone.
 #[derive(Debug, thiserror::Error)]

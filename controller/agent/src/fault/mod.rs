@@ -22,11 +22,10 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use process::ProcessId;
 
-use crate::engine::{Cache, Reconciler};
-use crate::error::{Failure, Retry, sentence};
 use crate::layout::Layout;
 use crate::objects::Objects;
 use crate::running::Machines;
+use control_loop::{Cache, Failure, Reconciler, Retry, sentence};
 use error::Error;
 use plan::{Found, Next, plan};
 

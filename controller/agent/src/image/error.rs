@@ -1,6 +1,7 @@
 //! What can go wrong with an image.
 
-use crate::error::{ApiError, Failure, Retry};
+use crate::error::ApiError;
+use control_loop::{Failure, Retry};
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,9 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tokio::sync::{Semaphore, watch};
 
-use crate::engine::{Cache, Reconciler};
-use crate::error::{Failure, Retry, sentence};
 use crate::library::Library;
 use crate::objects::Objects;
+use control_loop::{Cache, Failure, Reconciler, Retry, sentence};
 use error::Error;
 
 /// Builds at once: each fills a core and a disk's queue.

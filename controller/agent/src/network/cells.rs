@@ -14,10 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::Error;
 use super::hands::Hands;
 use super::plan::Wanted;
-use crate::engine::Queue;
-use crate::error::sentence;
 use crate::layout::{Layout, Owner, owned};
 use crate::names::Names;
+use control_loop::{Queue, sentence};
 
 /// What a pass did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

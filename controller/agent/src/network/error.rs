@@ -1,7 +1,8 @@
 //! What can go wrong with a network on this host.
 
-use crate::error::{ApiError, Failure, Retry};
+use crate::error::ApiError;
 use crate::layout::FileError;
+use control_loop::{Failure, Retry};
 
 /// Why a network or a port of it is not realised.
 #[derive(Debug, thiserror::Error)]

@@ -15,12 +15,12 @@ use super::error::Error;
 use super::plan::Wanted;
 use super::reach::Reach;
 use super::terms::{gateway, guest, link, name_elsewhere, reservation, server};
-use crate::error::sentence;
 use crate::layout::{self, Layout};
 use crate::names::Names;
 use crate::taps::Taps;
 use crate::underlay::{self, Underlay};
 use crate::user_ids::UserIds;
+use control_loop::sentence;
 
 /// How the network's packet filter stood when it was last written, in the network's directory.
 const FILTER: &str = "filter.json";

@@ -28,10 +28,9 @@ use crds::{Host, Port, TenantNetwork, VirtualMachine};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use crate::engine::{Cache, Reconciler};
-use crate::error::{Failure, sentence};
 use crate::objects::Objects;
 use cells::Cells;
+use control_loop::{Cache, Failure, Reconciler, sentence};
 use error::Error;
 use hands::Hands;
 use peers::Peers;

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::engine::{Cache, Queue, watch};
+use control_loop::{Cache, Queue, watch};
 
 /// How long a network waits to hear of its ports elsewhere before what is here goes ahead.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use super::cells::{Cells, Done};
 use super::error::Error;
 use super::hands::Hands;
 use super::plan::{Wanted, samples, wanted};
-use crate::engine::queue;
 use crate::layout::Layout;
+use control_loop::queue;
 
 /// Remembers what is there; `failing` names the calls that fail, counted from 0.
 #[derive(Default)]

@@ -17,7 +17,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{ApiError, sentence};
+use crate::error::ApiError;
+use control_loop::sentence;
 
 use status::observe_capabilities;
 

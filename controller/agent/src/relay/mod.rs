@@ -19,8 +19,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::error::{Failure, Retry, sentence};
 use crate::refusal::refuse;
+use control_loop::{Failure, Retry, sentence};
 
 /// An agent on the same continent answers a handshake well within this.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use process::ProcessId;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::AbortHandle;
 
-use crate::error::sentence;
+use control_loop::sentence;
 
 /// Between two tries to reach a guest agent that has not answered yet.
 const SEEK: Duration = Duration::from_millis(500);

@@ -25,14 +25,13 @@ use super::machine;
 use super::plan::{Found, Step};
 use super::resolve::{self, Resolved};
 use super::state::{PluggedNic, State};
-use crate::engine::Queue;
-use crate::error::sentence;
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::names::Names;
 use crate::running::Machines;
 use crate::running::vitals::{Follower, Vitals};
 use crate::taps::{Plugged, Taps};
 use crate::user_ids::UserIds;
+use control_loop::{Queue, sentence};
 
 /// QEMU's monitor answers in a tenth of a second on an idle machine; six may start on a busy one.
 const READY: Duration = Duration::from_secs(30);

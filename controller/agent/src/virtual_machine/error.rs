@@ -1,7 +1,8 @@
 //! What can go wrong with a machine.
 
-use crate::error::{ApiError, Failure, Retry};
+use crate::error::ApiError;
 use crate::layout::FileError;
+use control_loop::{Failure, Retry};
 
 /// Why a machine is not as it should be.
 #[derive(Debug, thiserror::Error)]

@@ -19,11 +19,10 @@ use crds::VirtualMachine;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use crate::engine::Reconciler;
-use crate::error::{Failure, Retry, sentence};
 use crate::layout::Owner;
 use crate::objects::Objects;
 use apply::{Hands, Job};
+use control_loop::{Failure, Reconciler, Retry, sentence};
 use error::{Error, Waiting};
 use plan::{Found, Plan, Wanted, plan};
 use resolve::{References, Resolved, resolve};

@@ -10,12 +10,11 @@ use kube::ResourceExt;
 use uuid::Uuid;
 
 use super::error::{Error, Waiting};
-use crate::engine::Cache;
-use crate::error::sentence;
 use crate::layout::Layout;
 use crate::library::{BuiltImage, Library};
 use crate::mac::parse_mac;
 use crate::names;
+use control_loop::{Cache, sentence};
 
 /// Everything needed to build the machine.
 #[derive(Clone, Debug)]

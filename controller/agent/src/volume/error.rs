@@ -1,7 +1,8 @@
 //! What can go wrong with a volume.
 
-use crate::error::{ApiError, Failure, Retry};
+use crate::error::ApiError;
 use crate::layout::FileError;
+use control_loop::{Failure, Retry};
 
 /// Why there is no volume.
 #[derive(Debug, thiserror::Error)]

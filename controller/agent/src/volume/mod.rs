@@ -12,11 +12,10 @@ use host::blockdev::{self, Ext4};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use crate::engine::{Cache, Reconciler};
-use crate::error::{Failure, sentence};
 use crate::layout::{self, Layout, Owner};
 use crate::names;
 use crate::objects::Objects;
+use control_loop::{Cache, Failure, Reconciler, sentence};
 use error::Error;
 
 /// The judgement over volumes.

@@ -54,6 +54,11 @@ async fn client(instance: &Instance, identity: &pki::Identity, ca_pem: &str) -> 
             break port;
         }
     };
+    let config = config(port, identity, ca_pem).await?;
+    Client::try_from(config).context("failed to set up the client")
+}
+
+async fn config(port: u16, identity: &pki::Identity, ca_pem: &str) -> Result<Config> {
     let kubeconfig: Kubeconfig = serde_json::from_value(serde_json::json!({
         "current-context": "agent",
         "clusters": [{"name": "agent", "cluster": {
@@ -71,5 +76,23 @@ async fn client(instance: &Instance, identity: &pki::Identity, ca_pem: &str) -> 
         .await
         .context("the agent's credentials are not usable")?;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Client::try_from(config).context("failed to set up the client")
+    // Whoever asks here tries again himself: a reconcile with its back-off and its place in the metrics, a watch, the heartbeat
+    // every second. Requests repeated below them, up to three times within seconds, would hold one of the few places for
+    // reconciles, hide every refusal but the last from the metrics, and ask a server that has too much to do four times as often.
+    config.default_retry = false;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_is_heard_at_once() {
+        pki::install_crypto_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let authority = pki::Authority::load_or_create(dir.path(), "test").unwrap();
+        let identity = authority.issue(&pki::Subject::new("agent", ["agents"]), &pki::Usage::Client).unwrap();
+        assert!(!config(1, &identity, authority.cert_pem()).await.unwrap().default_retry);
+    }
 }

@@ -66,7 +66,7 @@ async fn judge(api: ApiServer, artifacts: PathBuf, stop: CancellationToken) {
     let client_for =
         move |name: &str| api.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default");
     let tests = testrun::Options::new(artifacts);
-    let engine = testrun::run(client_for("testrun"), tests, stop.clone().cancelled_owned());
+    let engine = testrun::run(client_for("testrun"), tests, stop.clone());
     tokio::join!(engine, reconcilers::run(client_for, stop));
 }
 

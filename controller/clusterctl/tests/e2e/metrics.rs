@@ -34,6 +34,10 @@ spec:
       assert: {object: {kind: TenantNetwork, name: net}, jsonPath: .status.vni, atLeast: 1, metric: vni, unit: \"1\"}
 ";
 
+/// What the control plane and the test engine look at.
+const KINDS: [&str; 9] =
+    ["Cluster", "Node", "TenantNetwork", "Port", "VirtualMachine", "Image", "Fault", "Host", "TestRun"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_scrapes_the_server_and_its_checker_finds_nothing() -> Result<()> {
     let lab = Lab::up(&["--no-agent"])?;
@@ -53,6 +57,21 @@ async fn prometheus_scrapes_the_server_and_its_checker_finds_nothing() -> Result
     ] {
         ensure!(text.contains(name), "{name} is not there:\n{text}");
     }
+
+    // Every loop tells from its start how much waits for it; in the end nothing does, and these two have been looked at.
+    let mut wanted: Vec<String> =
+        KINDS.iter().map(|kind| format!("clusterctl_reconcile_queue_depth{{kind=\"{kind}\"}} 0\n")).collect();
+    wanted.extend(
+        ["TenantNetwork", "TestRun"]
+            .map(|kind| format!("clusterctl_reconcile_total{{kind=\"{kind}\",result=\"ok\"}} ")),
+    );
+    let told = async || {
+        let text = client.request_text(Request::get("/metrics").body(Vec::new())?).await?;
+        let missing: Vec<_> = wanted.iter().filter(|line| !text.contains(*line)).collect();
+        ensure!(missing.is_empty(), "missing: {missing:?}");
+        Ok(Some(()))
+    };
+    until("a look at everything", SOON, told).await?;
 
     let prometheus = Prometheus::start(&lab)?;
     until("a scrape", SOON, async || Ok((prometheus.ask("up")? == ["1"]).then_some(()))).await?;

@@ -3,52 +3,56 @@
 mod plan;
 mod status;
 
-use crate::{Error, runner, write};
+use crate::{Error, GATHER, write};
+use control_loop::{ControlLoop, Pace, Reconciler};
 use crds::{Cluster, Node, TenantNetwork};
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use plan::Step;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-struct Context {
+struct Clusters {
     client: Client,
 }
 
 /// Runs the reconciler until `shutdown`.
 pub async fn run(client: Client, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<Cluster>::all(client.clone()), watcher::Config::default());
-    let clusters = controller.store();
-    let controller = controller
-        .owns(Api::<Node>::all(client.clone()), watcher::Config::default())
-        .watches(Api::<TenantNetwork>::all(client.clone()), watcher::Config::default(), move |network| {
-            runner::references(&clusters, |cluster: &Cluster| {
+    let control = ControlLoop::new(Api::<Cluster>::all(client.clone()), shutdown);
+    let clusters = control.cache();
+    control
+        .owns(Api::<Node>::all(client.clone()))
+        .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
+            clusters.names(|cluster| {
                 cluster.namespace() == network.namespace() && cluster.spec.network == network.name_any()
             })
         })
-        .with_config(runner::config(8));
-    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+        .run(Clusters { client }, Pace::at_once(8).gathering(GATHER))
+        .await;
 }
 
-async fn reconcile(cluster: Arc<Cluster>, cx: Arc<Context>) -> Result<Action, Error> {
-    if cluster.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
-    let clusters: Api<Cluster> = write::api_of(&cx.client, cluster.as_ref())?;
-    let nodes: Api<Node> = write::api_of(&cx.client, cluster.as_ref())?;
-    let found = observe(&nodes, &cluster).await?;
-    let problem = problem(&cx.client, &cluster, &found).await?;
-    if problem.is_none() {
-        for step in plan::plan(&cluster, &found) {
-            apply(&nodes, &found, step).await?;
+impl Reconciler for Clusters {
+    type Kind = Cluster;
+    type Error = Error;
+
+    async fn reconcile(&self, cluster: Arc<Cluster>) -> Result<Action, Error> {
+        if cluster.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
         }
+        let clusters: Api<Cluster> = write::api_of(&self.client, cluster.as_ref())?;
+        let nodes: Api<Node> = write::api_of(&self.client, cluster.as_ref())?;
+        let found = observe(&nodes, &cluster).await?;
+        let problem = problem(&self.client, &cluster, &found).await?;
+        if problem.is_none() {
+            for step in plan::plan(&cluster, &found) {
+                apply(&nodes, &found, step).await?;
+            }
+        }
+        let found = observe(&nodes, &cluster).await?;
+        write::status(&clusters, &cluster, status::of(&cluster, &found, problem)).await?;
+        Ok(Action::await_change())
     }
-    let found = observe(&nodes, &cluster).await?;
-    write::status(&clusters, &cluster, status::of(&cluster, &found, problem)).await?;
-    Ok(Action::await_change())
 }
 
 /// The Nodes labelled with the cluster's name, whoever made them.

@@ -2,13 +2,12 @@
 
 mod plan;
 
-use crate::{Error, runner, write};
+use crate::{Error, GATHER, write};
+use control_loop::{ControlLoop, Pace, Reconciler};
 use crds::{Port, TenantNetwork};
 use kube::api::ListParams;
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +21,7 @@ const FINALIZER: &str = "photoncloud.dev/ports";
 /// the ten-thousandth Port cost a hundred times what the hundredth did.
 const COUNT_AGAIN: Duration = Duration::from_secs(1);
 
-struct Context {
+struct Networks {
     client: Client,
     counted: Counted,
 }
@@ -47,51 +46,59 @@ impl Counted {
 
 /// Runs the reconciler until `shutdown`. One at a time, because VNIs are handed out here.
 pub async fn run(client: Client, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<TenantNetwork>::all(client.clone()), watcher::Config::default())
-        .watches(Api::<Port>::all(client.clone()), watcher::Config::default(), |port| {
-            port.namespace().map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
+    ControlLoop::new(Api::<TenantNetwork>::all(client.clone()), shutdown)
+        .wakes(Api::<Port>::all(client.clone()), |port: &Port| {
+            port.namespace()
+                .map(|namespace| ObjectRef::new(&port.spec.network).within(&namespace))
+                .into_iter()
+                .collect()
         })
-        .with_config(runner::config(1));
-    runner::drive(controller, Context { client, counted: Counted::default() }, shutdown, reconcile).await;
+        .run(Networks { client, counted: Counted::default() }, Pace::at_once(1).gathering(GATHER))
+        .await;
 }
 
-async fn reconcile(network: Arc<TenantNetwork>, cx: Arc<Context>) -> Result<Action, Error> {
-    if plan::only_counts(&network)
-        && let Some(wait) = cx.counted.wait(&network.uid().unwrap_or_default(), Instant::now())
-    {
-        return Ok(Action::requeue(wait));
-    }
-    let networks: Api<TenantNetwork> = write::api_of(&cx.client, network.as_ref())?;
-    let ports: Api<Port> = write::api_of(&cx.client, network.as_ref())?;
-    let on_it = ListParams::default().fields(&format!("spec.network={}", network.name_any()));
-    let ports = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
-    let kept = network.finalizers().iter().any(|f| f == FINALIZER);
-    if network.metadata.deletion_timestamp.is_some() {
-        if kept && ports.is_empty() {
-            let rest: Vec<&String> = network.finalizers().iter().filter(|f| *f != FINALIZER).collect();
-            let patch = serde_json::json!({"metadata": {"finalizers": rest}});
-            write::merge(&networks, network.as_ref(), patch).await?;
+impl Reconciler for Networks {
+    type Kind = TenantNetwork;
+    type Error = Error;
+
+    async fn reconcile(&self, network: Arc<TenantNetwork>) -> Result<Action, Error> {
+        if plan::only_counts(&network)
+            && let Some(wait) = self.counted.wait(&network.uid().unwrap_or_default(), Instant::now())
+        {
+            return Ok(Action::requeue(wait));
         }
-        return Ok(Action::await_change());
-    }
-    if !kept {
-        let mut all = network.finalizers().to_vec();
-        all.push(FINALIZER.to_owned());
-        // The write wakes this reconcile again, with the finalizer in place.
-        write::merge(&networks, network.as_ref(), serde_json::json!({"metadata": {"finalizers": all}})).await?;
-        return Ok(Action::await_change());
-    }
-    let vni = match network.status.as_ref().and_then(|s| s.vni) {
-        Some(vni) => Ok(vni),
-        None => {
-            let everyone: Api<TenantNetwork> = Api::all(cx.client.clone());
-            let all = everyone.list(&ListParams::default()).await.map_err(Error::api("list TenantNetworks"))?.items;
-            plan::free_vni(all.iter().filter_map(|n| n.status.as_ref()?.vni))
+        let networks: Api<TenantNetwork> = write::api_of(&self.client, network.as_ref())?;
+        let ports: Api<Port> = write::api_of(&self.client, network.as_ref())?;
+        let on_it = ListParams::default().fields(&format!("spec.network={}", network.name_any()));
+        let ports = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
+        let kept = network.finalizers().iter().any(|f| f == FINALIZER);
+        if network.metadata.deletion_timestamp.is_some() {
+            if kept && ports.is_empty() {
+                let rest: Vec<&String> = network.finalizers().iter().filter(|f| *f != FINALIZER).collect();
+                let patch = serde_json::json!({"metadata": {"finalizers": rest}});
+                write::merge(&networks, network.as_ref(), patch).await?;
+            }
+            return Ok(Action::await_change());
         }
-    };
-    let live = ports.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).count();
-    write::status(&networks, &network, plan::status(&network, vni, live)).await?;
-    Ok(Action::await_change())
+        if !kept {
+            let mut all = network.finalizers().to_vec();
+            all.push(FINALIZER.to_owned());
+            // The write wakes this reconcile again, with the finalizer in place.
+            write::merge(&networks, network.as_ref(), serde_json::json!({"metadata": {"finalizers": all}})).await?;
+            return Ok(Action::await_change());
+        }
+        let vni = match network.status.as_ref().and_then(|s| s.vni) {
+            Some(vni) => Ok(vni),
+            None => {
+                let everyone: Api<TenantNetwork> = Api::all(self.client.clone());
+                let all = everyone.list(&ListParams::default()).await.map_err(Error::api("list TenantNetworks"))?.items;
+                plan::free_vni(all.iter().filter_map(|n| n.status.as_ref()?.vni))
+            }
+        };
+        let live = ports.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).count();
+        write::status(&networks, &network, plan::status(&network, vni, live)).await?;
+        Ok(Action::await_change())
+    }
 }
 
 #[cfg(test)]

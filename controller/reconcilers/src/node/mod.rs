@@ -3,19 +3,17 @@
 mod plan;
 mod status;
 
-use crate::{Error, runner, write};
+use crate::{Error, GATHER, write};
+use control_loop::{ControlLoop, Pace, Reconciler};
 use crds::{Node, Port, VirtualMachine, Volume};
 use kube::api::ListParams;
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use plan::Step;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-struct Context {
+struct Nodes {
     client: Client,
 }
 
@@ -32,38 +30,38 @@ pub struct Found {
 
 /// Runs the reconciler until `shutdown`.
 pub async fn run(client: Client, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<Node>::all(client.clone()), watcher::Config::default());
-    let nodes = controller.store();
-    let controller = controller
-        .owns(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<Port>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<Volume>::all(client.clone()), watcher::Config::default())
-        .watches(Api::<Node>::all(client.clone()), watcher::Config::default(), move |changed| {
-            dependents(&nodes, &changed)
-        })
-        .with_config(runner::config(16));
-    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+    let control = ControlLoop::new(Api::<Node>::all(client.clone()), shutdown);
+    let nodes = control.cache();
+    control
+        .owns(Api::<VirtualMachine>::all(client.clone()))
+        .owns(Api::<Port>::all(client.clone()))
+        .owns(Api::<Volume>::all(client.clone()))
+        .wakes_kin(move |changed| nodes.names(|node| waits_for(node, changed)))
+        .run(Nodes { client }, Pace::at_once(16).gathering(GATHER))
+        .await;
 }
 
-/// The nodes that wait for `changed`.
-fn dependents(nodes: &kube::runtime::reflector::Store<Node>, changed: &Node) -> Vec<ObjectRef<Node>> {
-    runner::references(nodes, |node: &Node| {
-        node.namespace() == changed.namespace() && node.spec.depends_on.iter().any(|d| d.node == changed.name_any())
-    })
+fn waits_for(node: &Node, other: &Node) -> bool {
+    node.namespace() == other.namespace() && node.spec.depends_on.iter().any(|d| d.node == other.name_any())
 }
 
-async fn reconcile(node: Arc<Node>, cx: Arc<Context>) -> Result<Action, Error> {
-    if node.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+impl Reconciler for Nodes {
+    type Kind = Node;
+    type Error = Error;
+
+    async fn reconcile(&self, node: Arc<Node>) -> Result<Action, Error> {
+        if node.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
+        let mut found = observe(&self.client, &node).await?;
+        for step in plan::plan(&node, &found) {
+            apply(&self.client, &node, &mut found, step).await?;
+        }
+        let nodes: Api<Node> = write::api_of(&self.client, node.as_ref())?;
+        let told = status::told(&node, &found, jiff::Timestamp::now());
+        write::status(&nodes, &node, told.status).await?;
+        Ok(told.look_again.map_or_else(Action::await_change, Action::requeue))
     }
-    let mut found = observe(&cx.client, &node).await?;
-    for step in plan::plan(&node, &found) {
-        apply(&cx.client, &node, &mut found, step).await?;
-    }
-    let nodes: Api<Node> = write::api_of(&cx.client, node.as_ref())?;
-    let told = status::told(&node, &found, jiff::Timestamp::now());
-    write::status(&nodes, &node, told.status).await?;
-    Ok(told.look_again.map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn observe(client: &Client, node: &Node) -> Result<Found, Error> {

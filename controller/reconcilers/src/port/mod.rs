@@ -5,36 +5,35 @@
 
 mod plan;
 
-use crate::{Error, runner, subnet, write};
+use crate::{Error, GATHER, subnet, write};
+use control_loop::{ControlLoop, Pace, Reconciler};
 use crds::{Port, TenantNetwork, VirtualMachine};
 use kube::api::ListParams;
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-struct Context {
+struct Ports {
     client: Client,
 }
 
 /// Runs the reconciler until `shutdown`. One at a time, because addresses are handed out here.
 pub async fn run(client: Client, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<Port>::all(client.clone()), watcher::Config::default());
-    let ports = controller.store();
-    let controller = controller
-        .watches(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default(), |machine| ports_of(&machine))
-        .watches(Api::<TenantNetwork>::all(client.clone()), watcher::Config::default(), move |network| {
-            runner::references(&ports, |port: &Port| {
+    let control = ControlLoop::new(Api::<Port>::all(client.clone()), shutdown);
+    let ports = control.cache();
+    control
+        .wakes(Api::<VirtualMachine>::all(client.clone()), ports_of)
+        .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
+            ports.names(|port| {
                 port.spec.mac.is_none()
                     && port.namespace() == network.namespace()
                     && port.spec.network == network.name_any()
             })
         })
-        .with_config(runner::config(1));
-    runner::drive(controller, Context { client }, shutdown, reconcile).await;
+        .run(Ports { client }, Pace::at_once(1).gathering(GATHER))
+        .await;
 }
 
 fn ports_of(machine: &VirtualMachine) -> Vec<ObjectRef<Port>> {
@@ -42,30 +41,35 @@ fn ports_of(machine: &VirtualMachine) -> Vec<ObjectRef<Port>> {
     machine.spec.interfaces.iter().map(|i| ObjectRef::new(&i.port).within(&namespace)).collect()
 }
 
-async fn reconcile(port: Arc<Port>, cx: Arc<Context>) -> Result<Action, Error> {
-    if port.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
-    let ports: Api<Port> = write::api_of(&cx.client, port.as_ref())?;
-    let addresses = match (&port.spec.ip, &port.spec.mac) {
-        (Some(ip), Some(mac)) => Ok((ip.clone(), mac.clone())),
-        _ => allocate(&cx.client, &ports, &port).await?,
-    };
-    match addresses {
-        Ok((ip, mac)) => {
-            let host = host_of_user(&cx.client, &port).await?.or_else(|| port.spec.host.clone());
-            let mut wanted = port.spec.clone();
-            (wanted.ip, wanted.mac, wanted.host) = (Some(ip), Some(mac), host);
-            if wanted != port.spec {
-                let patch = serde_json::json!({"spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host}});
-                write::merge(&ports, port.as_ref(), patch).await?;
+impl Reconciler for Ports {
+    type Kind = Port;
+    type Error = Error;
+
+    async fn reconcile(&self, port: Arc<Port>) -> Result<Action, Error> {
+        if port.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
+        let ports: Api<Port> = write::api_of(&self.client, port.as_ref())?;
+        let addresses = match (&port.spec.ip, &port.spec.mac) {
+            (Some(ip), Some(mac)) => Ok((ip.clone(), mac.clone())),
+            _ => allocate(&self.client, &ports, &port).await?,
+        };
+        match addresses {
+            Ok((ip, mac)) => {
+                let host = host_of_user(&self.client, &port).await?.or_else(|| port.spec.host.clone());
+                let mut wanted = port.spec.clone();
+                (wanted.ip, wanted.mac, wanted.host) = (Some(ip), Some(mac), host);
+                if wanted != port.spec {
+                    let patch = serde_json::json!({"spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host}});
+                    write::merge(&ports, port.as_ref(), patch).await?;
+                }
+            }
+            Err(problem) => {
+                write::status(&ports, &port, plan::refusal(&port, &problem)).await?;
             }
         }
-        Err(problem) => {
-            write::status(&ports, &port, plan::refusal(&port, &problem)).await?;
-        }
+        Ok(Action::await_change())
     }
-    Ok(Action::await_change())
 }
 
 async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<plan::Allocation, Error> {

@@ -5,91 +5,98 @@
 
 mod plan;
 
-use crate::{Error, runner, write};
+use crate::{Error, GATHER, write};
+use control_loop::{ControlLoop, Pace, Reconciler};
 use crds::{Host, Image, VirtualMachine, Volume};
 use kube::api::ListParams;
-use kube::runtime::Controller;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-struct Context {
+struct Machines {
     client: Client,
     recorder: Recorder,
+}
+
+struct Images {
+    client: Client,
 }
 
 /// Runs the scheduler until `shutdown`: one decision at a time, each on what the last one stored.
 pub async fn run(client: Client, shutdown: CancellationToken) {
     let recorder = Recorder::new(client.clone(), Reporter { controller: "scheduler".to_owned(), instance: None });
-    let cx = || Context { client: client.clone(), recorder: recorder.clone() };
-    let machines = Controller::new(Api::<VirtualMachine>::all(client.clone()), watcher::Config::default());
-    let unbound = machines.store();
-    let machines = machines
-        .watches(Api::<Host>::all(client.clone()), watcher::Config::default(), move |_| {
-            runner::references(&unbound, |machine: &VirtualMachine| machine.spec.host.is_none())
-        })
-        .with_config(runner::config(1));
-    let images = Controller::new(Api::<Image>::all(client.clone()), watcher::Config::default());
-    let unbound = images.store();
-    let images = images
-        .watches(Api::<Host>::all(client.clone()), watcher::Config::default(), move |_| {
-            runner::references(&unbound, |image: &Image| image.spec.host.is_none())
-        })
-        .with_config(runner::config(1));
+    let everywhere = || Api::<Host>::all(client.clone());
+    let machines = ControlLoop::new(Api::<VirtualMachine>::all(client.clone()), shutdown.clone());
+    let unbound = machines.cache();
+    let machines =
+        machines.wakes(everywhere(), move |_| unbound.names(|machine: &VirtualMachine| machine.spec.host.is_none()));
+    let images = ControlLoop::new(Api::<Image>::all(client.clone()), shutdown);
+    let unbound = images.cache();
+    let images = images.wakes(everywhere(), move |_| unbound.names(|image: &Image| image.spec.host.is_none()));
+    let pace = Pace::at_once(1).gathering(GATHER);
     tokio::join!(
-        runner::drive(machines, cx(), shutdown.clone(), place_machine),
-        runner::drive(images, cx(), shutdown, place_image),
+        machines.run(Machines { client: client.clone(), recorder }, pace),
+        images.run(Images { client: client.clone() }, pace),
     );
 }
 
-async fn place_image(image: Arc<Image>, cx: Arc<Context>) -> Result<Action, Error> {
-    if image.spec.host.is_some() || image.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+impl Reconciler for Images {
+    type Kind = Image;
+    type Error = Error;
+
+    async fn reconcile(&self, image: Arc<Image>) -> Result<Action, Error> {
+        if image.spec.host.is_some() || image.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
+        }
+        let images: Api<Image> = write::api_of(&self.client, image.as_ref())?;
+        let base = match &image.spec.layer {
+            Some(layer) => images.get_opt(&layer.image).await.map_err(Error::api("read the base Image"))?,
+            None => None,
+        };
+        if let Some(host) = plan::place_image(base.as_ref(), &hosts(&self.client).await?) {
+            write::merge(&images, image.as_ref(), serde_json::json!({"spec": {"host": host}})).await?;
+        }
+        Ok(Action::await_change())
     }
-    let images: Api<Image> = write::api_of(&cx.client, image.as_ref())?;
-    let base = match &image.spec.layer {
-        Some(layer) => images.get_opt(&layer.image).await.map_err(Error::api("read the base Image"))?,
-        None => None,
-    };
-    if let Some(host) = plan::place_image(base.as_ref(), &hosts(&cx.client).await?) {
-        write::merge(&images, image.as_ref(), serde_json::json!({"spec": {"host": host}})).await?;
-    }
-    Ok(Action::await_change())
 }
 
-async fn place_machine(machine: Arc<VirtualMachine>, cx: Arc<Context>) -> Result<Action, Error> {
-    if machine.spec.host.is_some() || machine.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
-    let machines: Api<VirtualMachine> = write::api_of(&cx.client, machine.as_ref())?;
-    let volumes_api: Api<Volume> = write::api_of(&cx.client, machine.as_ref())?;
-    let images: Api<Image> = write::api_of(&cx.client, machine.as_ref())?;
-    let mut volumes = Vec::new();
-    for mount in &machine.spec.volumes {
-        let volume = volumes_api.get_opt(&mount.volume).await.map_err(Error::api("read a Volume"))?;
-        volumes.extend(volume);
-    }
-    let image = images.get_opt(&machine.spec.image).await.map_err(Error::api("read the Image"))?;
-    let everyone = Api::<VirtualMachine>::all(cx.client.clone());
-    let everyone = everyone.list(&ListParams::default()).await.map_err(Error::api("list VirtualMachines"))?.items;
-    match plan::place(&machine, &volumes, image.as_ref(), &hosts(&cx.client).await?, &everyone) {
-        Ok(host) => bind(&machines, &volumes_api, &machine, &volumes, &host).await?,
-        Err(reason) => {
-            let event = Event {
-                type_: EventType::Warning,
-                reason: "FailedScheduling".to_owned(),
-                note: Some(reason),
-                action: "Scheduling".to_owned(),
-                secondary: None,
-            };
-            let about = machine.object_ref(&());
-            cx.recorder.publish(&event, &about).await.map_err(Error::api("record an Event"))?;
+impl Reconciler for Machines {
+    type Kind = VirtualMachine;
+    type Error = Error;
+
+    async fn reconcile(&self, machine: Arc<VirtualMachine>) -> Result<Action, Error> {
+        if machine.spec.host.is_some() || machine.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::await_change());
         }
+        let machines: Api<VirtualMachine> = write::api_of(&self.client, machine.as_ref())?;
+        let volumes_api: Api<Volume> = write::api_of(&self.client, machine.as_ref())?;
+        let images: Api<Image> = write::api_of(&self.client, machine.as_ref())?;
+        let mut volumes = Vec::new();
+        for mount in &machine.spec.volumes {
+            let volume = volumes_api.get_opt(&mount.volume).await.map_err(Error::api("read a Volume"))?;
+            volumes.extend(volume);
+        }
+        let image = images.get_opt(&machine.spec.image).await.map_err(Error::api("read the Image"))?;
+        let everyone = Api::<VirtualMachine>::all(self.client.clone());
+        let everyone = everyone.list(&ListParams::default()).await.map_err(Error::api("list VirtualMachines"))?.items;
+        match plan::place(&machine, &volumes, image.as_ref(), &hosts(&self.client).await?, &everyone) {
+            Ok(host) => bind(&machines, &volumes_api, &machine, &volumes, &host).await?,
+            Err(reason) => {
+                let event = Event {
+                    type_: EventType::Warning,
+                    reason: "FailedScheduling".to_owned(),
+                    note: Some(reason),
+                    action: "Scheduling".to_owned(),
+                    secondary: None,
+                };
+                let about = machine.object_ref(&());
+                self.recorder.publish(&event, &about).await.map_err(Error::api("record an Event"))?;
+            }
+        }
+        Ok(Action::await_change())
     }
-    Ok(Action::await_change())
 }
 
 /// Volumes first: a machine bound to a host whose volume is elsewhere would never start.

@@ -1,23 +1,4 @@
-//! One controller a kind, on kube-runtime's watcher, reflector, scheduler and runner.
-//!
-//! kube-runtime's `Controller` keeps its cache to itself and can be woken from outside only wholesale. Here each kind's
-//! cache is shared (a machine looks at ports, a network at its ports), and anything may wake one object by name:
-//!
-//! ```text
-//!  watch ──► cache                       ┌─────────── requeue, back-off ──────────┐
-//!    └─────► wake(name) ─┐               ▼                                        │
-//!  netlink ──wake(name) ─┼─► Queue ──► scheduler ──► runner (bounded) ──► reconcile(object re-read)
-//!  QMP, pidfd, timers ───┘  (a set)    never two runs of one object
-//! ```
-//!
-//! A wake-up carries no data: whoever wakes says *look*, never *what*.
-
-mod backoff;
-mod queue;
-mod watch;
-
-pub use queue::{Queue, Requests, queue};
-pub use watch::{Cache, watch};
+//! Working off a queue: bounded, one look at an object at a time, each counted, timed, and tried again when it failed.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,23 +7,20 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::Resource;
-use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::controller::{self, Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::error::{Failure, Retry, sentence};
+use crate::backoff::{Backoffs, FAILED, OUTDATED};
+use crate::failure::{Failure, Retry, sentence};
 use crate::metrics::METRICS;
-use backoff::Backoffs;
+use crate::{Cache, Kind, Queue, Requests};
 
-/// How long reconciles under way may go on after the agent was asked to stop. What they do is safe to cut off anywhere;
+/// How long reconciles under way may go on after the process was asked to stop. What they do is safe to cut off anywhere;
 /// the grace only spares a repetition.
 const STOP_GRACE: Duration = Duration::from_secs(3);
-
-/// What an object must be to be reconciled here.
-pub trait Kind: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static {}
-impl<K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static> Kind for K {}
 
 /// The judgement over one kind.
 pub trait Reconciler: Send + Sync + 'static {
@@ -50,8 +28,29 @@ pub trait Reconciler: Send + Sync + 'static {
     type Kind: Kind;
     /// What can go wrong.
     type Error: Failure;
-    /// Brings the host nearer to what the object says. It may be cut off at any await.
+    /// Brings the world nearer to what the object says. It may be cut off at any await.
     fn reconcile(&self, object: Arc<Self::Kind>) -> impl Future<Output = Result<Action, Self::Error>> + Send;
+}
+
+/// How fast a loop goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    at_once: u16,
+    gather: Duration,
+}
+
+impl Pace {
+    /// At most so many objects at the same time.
+    #[must_use]
+    pub const fn at_once(objects: u16) -> Self {
+        Self { at_once: objects, gather: Duration::ZERO }
+    }
+
+    /// Waits so long before each look: what wakes an object meanwhile is seen by that same look.
+    #[must_use]
+    pub const fn gathering(self, gather: Duration) -> Self {
+        Self { gather, ..self }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,28 +68,33 @@ struct Run<R: Reconciler> {
     kind: String,
 }
 
-/// Reconciles what is asked for until `shutdown`, at most `concurrency` objects at once.
+/// Reconciles what is asked for until `shutdown`.
 pub async fn run<R: Reconciler>(
     reconciler: R,
     cache: Cache<R::Kind>,
     queue: Queue<R::Kind>,
     requests: Requests<R::Kind>,
-    concurrency: u16,
+    pace: Pace,
     shutdown: CancellationToken,
 ) {
     let kind = R::Kind::kind(&()).into_owned();
-    let run = Arc::new(Run { reconciler, queue, backoffs: Backoffs::default(), kind });
+    let run = Arc::new(Run { reconciler, queue: queue.clone(), backoffs: Backoffs::default(), kind });
     let requests = requests.take_until(shutdown.clone().cancelled_owned()).map(Ok::<_, Infallible>);
     let results = applier(
         |object, run: Arc<Run<R>>| Box::pin(reconcile_one(run, object)),
         |object, error, run| run.failed(&object, error),
-        run,
+        run.clone(),
         cache.store(),
         requests,
-        Config::default().concurrency(concurrency),
+        Config::default().concurrency(pace.at_once).debounce(pace.gather),
     );
-    // Results are logged where they are made; an object that is gone from the cache needs nothing.
-    let all = results.for_each(|_| std::future::ready(()));
+    // Failures are logged where they are made.
+    let all = results.for_each(|result| {
+        if let Err(controller::Error::ObjectNotFound(absent)) = result {
+            run.absent(&cache, &absent.name, absent.namespace.as_deref());
+        }
+        std::future::ready(())
+    });
     tokio::select! {
         () = all => {}
         () = async { shutdown.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => {}
@@ -100,19 +104,21 @@ pub async fn run<R: Reconciler>(
 async fn reconcile_one<R: Reconciler>(run: Arc<Run<R>>, object: Arc<R::Kind>) -> Result<Action, Failed> {
     let name = ObjectRef::from_obj(&*object);
     run.queue.begin(&name);
+    let active = METRICS.active.with_label_values(&[run.kind.as_str()]);
+    active.inc();
     let span = tracing::info_span!("reconcile", kind = run.kind, object = %name);
     // A task of its own, so that reconciles use every core and a panic stays in its object.
     let task = tokio::spawn({
         let run = run.clone();
         async move { run.timed(object).await }.instrument(span)
     });
-    match AbortOnDropHandle::new(task).await {
-        Ok(result) => result,
-        Err(error) => {
-            tracing::error!(kind = run.kind, object = %name, %error, "a reconcile panicked; this is a bug, please report it");
-            Err(Failed::Panicked)
-        }
-    }
+    let result = AbortOnDropHandle::new(task).await;
+    active.dec();
+    run.queue.end(&name);
+    result.unwrap_or_else(|error| {
+        tracing::error!(kind = run.kind, object = %name, %error, "a reconcile panicked; this is a bug, please report it");
+        Err(Failed::Panicked)
+    })
 }
 
 impl<R: Reconciler> Run<R> {
@@ -130,19 +136,36 @@ impl<R: Reconciler> Run<R> {
             }
             Err(error) => {
                 METRICS.errors.with_label_values(&[self.kind.as_str(), error.category()]).inc();
-                tracing::warn!(category = error.category(), error = sentence(&error), "reconcile failed");
-                Err(Failed::Reconcile { retry: error.retry() })
+                let retry = error.retry();
+                if retry == Retry::Reread {
+                    tracing::debug!(error = sentence(&error), "somebody wrote in between; reconciling again");
+                } else {
+                    tracing::warn!(category = error.category(), error = sentence(&error), "reconcile failed");
+                }
+                Err(Failed::Reconcile { retry })
             }
         }
     }
 
     fn failed(&self, object: &R::Kind, error: &Failed) -> Action {
+        let next = |steps| Action::requeue(self.backoffs.next(&ObjectRef::from_obj(object), steps));
         match error {
             Failed::Reconcile { retry: Retry::OnChange } => Action::await_change(),
             Failed::Reconcile { retry: Retry::After(time) } => Action::requeue(*time),
-            Failed::Reconcile { retry: Retry::Backoff } | Failed::Panicked => {
-                Action::requeue(self.backoffs.next(&ObjectRef::from_obj(object)))
-            }
+            Failed::Reconcile { retry: Retry::Reread } => next(OUTDATED),
+            Failed::Reconcile { retry: Retry::Backoff } | Failed::Panicked => next(FAILED),
+        }
+    }
+
+    /// An object was woken that the cache does not have. When it comes it must be possible to wake it again; when it has come
+    /// since, that wake-up was taken for this one.
+    fn absent(&self, cache: &Cache<R::Kind>, name: &str, namespace: Option<&str>) {
+        let mut object = ObjectRef::new(name);
+        object.namespace = namespace.map(str::to_owned);
+        self.queue.gone(&object);
+        self.backoffs.forget(&object);
+        if cache.store().get(&object).is_some() {
+            self.queue.wake(object);
         }
     }
 }

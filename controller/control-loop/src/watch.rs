@@ -11,10 +11,10 @@ use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, Queue};
-use crate::error::sentence;
+use crate::failure::sentence;
+use crate::{Kind, Queue};
 
-/// What this agent last heard of one kind.
+/// What this process last heard of one kind.
 pub struct Cache<K: Kind>(Store<K>);
 
 impl<K: Kind> Clone for Cache<K> {
@@ -45,13 +45,19 @@ impl<K: Kind> Cache<K> {
         self.0.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace) && wanted(object))
     }
 
+    /// The names of the objects that `wanted` picks.
+    pub fn names(&self, wanted: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>> {
+        self.0.state_filter(|object| wanted(object)).iter().map(|object| ObjectRef::from_obj(&**object)).collect()
+    }
+
     /// Waits for the first full list.
     pub async fn ready(&self) {
-        // The writer is dropped only when the agent stops.
+        // The writer is dropped only when the process stops.
         let _ = self.0.wait_until_ready().await;
     }
 
-    pub(super) fn store(&self) -> Store<K> {
+    /// As kube-runtime knows it.
+    pub fn store(&self) -> Store<K> {
         self.0.clone()
     }
 }
@@ -74,11 +80,32 @@ pub async fn watch<K: Kind + DeserializeOwned>(
                 cache.apply_watcher_event(&event);
                 heard(&cache, event, queue.as_ref(), &concerned);
             }
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), error = sentence(&error), "the watch broke off; it is taken up again");
-            }
+            Err(error) => broke_off::<K>(&error),
         }
     }
+}
+
+/// Shows every object of `api` that is there, comes, changes or goes to `concerned`, until `shutdown`; keeps none.
+pub(crate) async fn listen<K: Kind + DeserializeOwned>(
+    api: Api<K>,
+    concerned: impl Fn(&K) + Send,
+    shutdown: CancellationToken,
+) {
+    let events = watcher(api, watcher::Config::default()).default_backoff().take_until(shutdown.cancelled());
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) => {
+                concerned(&object)
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+            Err(error) => broke_off::<K>(&error),
+        }
+    }
+}
+
+fn broke_off<K: Kind>(error: &watcher::Error) {
+    tracing::warn!(kind = %K::kind(&()), error = sentence(error), "the watch broke off; it is taken up again");
 }
 
 fn heard<K: Kind>(cache: &Writer<K>, event: watcher::Event<K>, queue: Option<&Queue<K>>, concerned: &impl Fn(&K)) {
