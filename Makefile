@@ -33,7 +33,7 @@ test: install-test ## Install what is missing and run every test
 	$(CARGO) nextest run --release --workspace --locked
 
 fuzz: install-test ## Long runs against everything that comes from outside (SEED=… repeats one, PROPTEST_CASES=… sets its length)
-	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'test(/fuzz::/)'
+	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'binary(suite) and test(/^fuzz/)'
 
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
 	$(CARGO) run --release --locked --quiet --package bench -- $(BENCH)

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::lab::{Lab, WIDGETS, widget, widget_crd};
+use crate::lab::{JSON, Lab, WIDGETS, widget, widget_crd};
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -90,8 +90,21 @@ async fn discovery_names_every_kind() -> Result<()> {
     assert_eq!(lab.get("/api").await?.expect(200)?["kind"], "APIVersions");
     let index = lab.get("/openapi/v3").await?.expect(200)?;
     assert!(index["paths"]["apis/example.dev/v1"].is_object(), "{index}");
-    let document = lab.get("/openapi/v3/apis/example.dev/v1").await?.expect(200)?;
-    assert!(document["components"]["schemas"].is_object());
+    let document = lab.get("/openapi/v3/apis/example.dev/v1").await?;
+    assert_eq!(document.headers["cache-control"], "no-cache, private");
+    assert!(document.expect(200)?["components"]["schemas"].is_object());
+    // Where the index says by a hash what is there, it stays.
+    let hashed = index["paths"]["apis/example.dev/v1"]["serverRelativeURL"].as_str().unwrap();
+    let kept = lab.get(hashed).await?;
+    assert!(kept.headers["cache-control"].to_str()?.contains("immutable"));
+    assert_eq!(lab.get(&format!("{hashed}0")).await?.headers["cache-control"], "no-cache, private");
+    let head = lab.raw("HEAD", "/apis/example.dev/v1", JSON, "").await?;
+    assert_eq!((head.code, &head.body), (200, &json!("")));
+    assert_eq!(
+        head.headers["content-length"],
+        lab.get("/apis/example.dev/v1").await?.body.to_string().len().to_string()
+    );
+    assert_eq!(lab.raw("OPTIONS", "/apis/example.dev/v1", JSON, "").await?.code, 405);
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     assert_eq!(lab.call("POST", path, &review).await?.expect(201)?["status"]["allowed"], true);

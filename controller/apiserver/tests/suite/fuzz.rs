@@ -3,22 +3,22 @@
 //! Requests go through the whole server, so every parser meets them: paths, queries, selectors, continue tokens, JSON,
 //! YAML, protobuf and the three patch languages. `SEED` repeats a run, `PROPTEST_CASES` makes it longer (`make fuzz`).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use apiserver::schema::Definition;
 use http::Request;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use serde_json::{Value, json};
 
-use crate::lab::{JSON, Lab, MERGE, WIDGETS, read, widget, widget_crd};
+use crate::lab::{JSON, Lab, MERGE, WIDGETS, read, widget};
 
 /// A request takes at most this long, however it looks; generous, as tests run beside each other.
-const LONGEST: Duration = Duration::from_secs(10);
+pub const LONGEST: Duration = Duration::from_secs(10);
 
-fn runner(cases: u32) -> TestRunner {
+pub fn runner(cases: u32) -> TestRunner {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(0, |since| since.as_secs() ^ u64::from(since.subsec_nanos()))
@@ -94,7 +94,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 /// A document that is nearly right: a real one with some values replaced by anything.
-fn nearly(document: Value) -> impl Strategy<Value = Value> {
+pub fn nearly(document: Value) -> impl Strategy<Value = Value> {
     let mut places = Vec::new();
     pointers(&document, String::new(), &mut places);
     proptest::collection::vec((select(places), any_value()), 0..3).prop_map(move |changes| {
@@ -137,7 +137,7 @@ fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn full_widget() -> Value {
+pub fn full_widget() -> Value {
     let mut it = widget("a", json!({"size": 3, "colour": "red", "host": "h", "note": "n"}));
     it["metadata"] = json!({"name": "a", "namespace": "default", "labels": {"a": "b"}, "annotations": {"a.b/c": "d"},
         "finalizers": ["a.b/c"], "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u"}]});
@@ -264,8 +264,9 @@ async fn any_request_is_answered_or_refused() -> Result<()> {
         .as_slice(),
     );
     let strategy = (methods, path(), query(), accepts, body());
+    let (accepted, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let ran = tokio::task::block_in_place(|| {
-        runner(400).run(&strategy, |(method, path, query, accept, (media, content))| {
+        runner(1000).run(&strategy, |(method, path, query, accept, (media, content))| {
             let request = Request::builder()
                 .method(method)
                 .uri(format!("{path}?{query}"))
@@ -274,6 +275,10 @@ async fn any_request_is_answered_or_refused() -> Result<()> {
                 .body(content.into());
             // What is no HTTP never reaches the server.
             let Ok(request) = request else { return Ok(()) };
+            // Whatever the last request did to it, there is an object to be changed.
+            handle
+                .block_on(lab.call("POST", WIDGETS, &widget("a", json!({"size": 3, "host": "h"}))))
+                .map_err(|error| TestCaseError::fail(error.to_string()))?;
             let began = Instant::now();
             let answer = handle
                 .block_on(async { read(lab.send(request).await?).await })
@@ -282,109 +287,20 @@ async fn any_request_is_answered_or_refused() -> Result<()> {
             let future =
                 answer.code == 504 && answer.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge";
             prop_assert!(answer.code < 500 || future, "{} {}", answer.code, answer.body);
+            let count = if answer.code < 400 { &accepted } else { &refused };
+            count.fetch_add(1, Ordering::Relaxed);
             if answer.code >= 400 && method != "HEAD" {
                 prop_assert_eq!(&answer.body["kind"], "Status");
                 prop_assert_eq!(&answer.body["code"], answer.code);
             }
             Ok(())
-        })
+        }).map_err(|error| error.to_string())
     });
-    ran.map_err(|error| anyhow::anyhow!("{error}"))?;
+    ran.map_err(anyhow::Error::msg)?;
+    // Requests that all make sense, or none of which does, would prove little.
+    let (accepted, refused) = (accepted.into_inner(), refused.into_inner());
+    println!("{accepted} were accepted, {refused} refused");
+    anyhow::ensure!(accepted > refused / 50 && refused > accepted / 50, "{accepted} accepted, {refused} refused");
     lab.get("/readyz").await?.expect(200)?;
     lab.end().await
-}
-
-fn rule() -> impl Strategy<Value = String> {
-    let token = select(
-        [
-            "self",
-            "oldSelf",
-            ".size",
-            ".note",
-            "[0]",
-            "(",
-            ")",
-            " + ",
-            " - ",
-            " * ",
-            " / ",
-            " % ",
-            " && ",
-            " || ",
-            " == ",
-            " < ",
-            " in ",
-            "!",
-            "-",
-            "1",
-            "0",
-            "9223372036854775807",
-            "1.5",
-            "'x'",
-            "\"\\u{1F600}\"",
-            "b'\\xff'",
-            "[]",
-            "[1, 2]",
-            "{}",
-            "{'a': 1}",
-            " ? ",
-            " : ",
-            ".map(x, x)",
-            ".all(x, x > 1)",
-            ".exists_one(x, true)",
-            ".matches('(a+)+$')",
-            "size(self.note)",
-            "string(1)",
-            "int('x')",
-            "duration('1s')",
-            "timestamp('2020-01-01T00:00:00Z')",
-            "has(self.note)",
-            "self.list.map(x, self.list.map(y, x + y))",
-            ".replace('', 'xx')",
-            ".split('')",
-            "quantity('1Gi')",
-            "\u{e9}",
-        ]
-        .as_slice(),
-    );
-    prop_oneof![
-        4 => proptest::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat()),
-        1 => "\\PC{0,40}",
-        1 => (1usize..4000).prop_map(|deep| format!("{}1{} == 1", "(".repeat(deep), ")".repeat(deep))),
-        1 => (1usize..4000).prop_map(|deep| format!("{}true", "!".repeat(deep))),
-    ]
-}
-
-#[test]
-fn any_definition_and_rule_is_compiled_or_refused_and_no_object_is_too_much() {
-    let mut crd = widget_crd();
-    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
-    crd.pointer_mut(spec).unwrap()["properties"]["list"] = json!({"type": "array", "items": {"type": "string"}});
-    let documents = prop_oneof![
-        3 => rule().prop_map({
-            let crd = crd.clone();
-            move |rule| {
-                let mut crd = crd.clone();
-                crd.pointer_mut(spec).unwrap()["x-kubernetes-validations"] = json!([{"rule": rule}]);
-                crd
-            }
-        }),
-        1 => nearly(crd),
-    ];
-    let mut object = full_widget();
-    object["spec"]["list"] = (0..100).map(|n| n.to_string()).collect();
-    let objects = nearly(object).boxed();
-    let ran = runner(300).run(&(documents, objects.clone(), objects), |(document, new, old)| {
-        let began = Instant::now();
-        if let Ok(definition) = Definition::from_crd(&document) {
-            let schema = &definition.storage().schema;
-            let mut new = new;
-            schema.prune(&mut new);
-            schema.default(&mut new);
-            let _ = schema.validate(&new, Some(&old));
-        }
-        prop_assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-        Ok(())
-    });
-    assert!(ran.is_ok(), "{ran:?}");
 }

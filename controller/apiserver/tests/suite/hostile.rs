@@ -20,7 +20,8 @@ async fn hostile_bodies_are_refused() -> Result<()> {
         (0..60).map(|n| json!({"op": "copy", "from": "/spec", "path": format!("/spec/n{n}")})).collect();
     let doubling = serde_json::to_string(&doubling)?;
     let item = format!("{WIDGETS}/a");
-    let table: [(&str, &str, &str, Vec<u8>, &[u16]); 10] = [
+    type Row<'a> = (&'a str, &'a str, &'a str, Vec<u8>, &'a [u16]);
+    let table: [Row<'_>; 10] = [
         ("POST", WIDGETS, JSON, vec![b' '; 4 << 20], &[413]),
         ("POST", WIDGETS, JSON, deep.clone().into_bytes(), &[400]),
         ("PATCH", &item, MERGE, deep.into_bytes(), &[400]),

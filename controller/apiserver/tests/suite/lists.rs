@@ -9,7 +9,8 @@ use store::Compaction;
 use crate::lab::{Door, JSON, Lab, WIDGETS, read, revision, widget};
 
 fn names(list: &Value) -> Vec<&str> {
-    list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect()
+    let items = list["items"].as_array().into_iter().flatten();
+    items.map(|item| item["metadata"]["name"].as_str().unwrap_or("?")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

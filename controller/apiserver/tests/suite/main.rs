@@ -6,6 +6,7 @@ mod applied;
 mod crds;
 mod deletion;
 mod fuzz;
+mod fuzz_definitions;
 mod garbage;
 mod hostile;
 mod hostile_wire;

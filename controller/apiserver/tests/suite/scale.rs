@@ -54,6 +54,11 @@ async fn a_scale_shows_and_changes_the_number_its_crd_names() -> Result<()> {
     lab.raw("PATCH", &scale, "application/json-patch+json", patch.to_string()).await?.expect(200)?;
     let now = lab.get(&path).await?.expect(200)?;
     assert_eq!((&now["spec"]["members"], &now["metadata"]["generation"]), (&json!(3), &json!(4)));
+    let openapi = lab.get("/openapi/v3/apis/example.dev/v1").await?.expect(200)?;
+    let described = &openapi["paths"]["/apis/example.dev/v1/namespaces/{namespace}/pools/{name}/scale"]["put"];
+    assert_eq!(described["x-kubernetes-group-version-kind"]["kind"], "Scale");
+    assert!(openapi["components"]["schemas"]["io.k8s.api.autoscaling.v1.Scale"].is_object());
+    assert!(lab.get("/openapi/v2").await?.expect(200)?["definitions"]["io.k8s.api.autoscaling.v1.Scale"].is_object());
     lab.end().await
 }
 

@@ -196,7 +196,7 @@ fn order(list: &mut Vec<Value>, wanted: &[Value], before: &[Value], by: &str) {
             (Some(other), Some(at)) => other.cmp(&at) == Ordering::Less,
             _ => false,
         };
-        while let Some(other) = rest.next_if(&earlier) {
+        while let Some(other) = rest.next_if(earlier) {
             list.push(other);
         }
         list.push(item);
