@@ -266,35 +266,37 @@ async fn any_request_is_answered_or_refused() -> Result<()> {
     let strategy = (methods, path(), query(), accepts, body());
     let (accepted, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let ran = tokio::task::block_in_place(|| {
-        runner(1000).run(&strategy, |(method, path, query, accept, (media, content))| {
-            let request = Request::builder()
-                .method(method)
-                .uri(format!("{path}?{query}"))
-                .header("accept", accept)
-                .header("content-type", media)
-                .body(content.into());
-            // What is no HTTP never reaches the server.
-            let Ok(request) = request else { return Ok(()) };
-            // Whatever the last request did to it, there is an object to be changed.
-            handle
-                .block_on(lab.call("POST", WIDGETS, &widget("a", json!({"size": 3, "host": "h"}))))
-                .map_err(|error| TestCaseError::fail(error.to_string()))?;
-            let began = Instant::now();
-            let answer = handle
-                .block_on(async { read(lab.send(request).await?).await })
-                .map_err(|error| TestCaseError::fail(error.to_string()))?;
-            prop_assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
-            let future =
-                answer.code == 504 && answer.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge";
-            prop_assert!(answer.code < 500 || future, "{} {}", answer.code, answer.body);
-            let count = if answer.code < 400 { &accepted } else { &refused };
-            count.fetch_add(1, Ordering::Relaxed);
-            if answer.code >= 400 && method != "HEAD" {
-                prop_assert_eq!(&answer.body["kind"], "Status");
-                prop_assert_eq!(&answer.body["code"], answer.code);
-            }
-            Ok(())
-        }).map_err(|error| error.to_string())
+        runner(1000)
+            .run(&strategy, |(method, path, query, accept, (media, content))| {
+                let request = Request::builder()
+                    .method(method)
+                    .uri(format!("{path}?{query}"))
+                    .header("accept", accept)
+                    .header("content-type", media)
+                    .body(content.into());
+                // What is no HTTP never reaches the server.
+                let Ok(request) = request else { return Ok(()) };
+                // Whatever the last request did to it, there is an object to be changed.
+                handle
+                    .block_on(lab.call("POST", WIDGETS, &widget("a", json!({"size": 3, "host": "h"}))))
+                    .map_err(|error| TestCaseError::fail(error.to_string()))?;
+                let began = Instant::now();
+                let answer = handle
+                    .block_on(async { read(lab.send(request).await?).await })
+                    .map_err(|error| TestCaseError::fail(error.to_string()))?;
+                prop_assert!(began.elapsed() < LONGEST, "it took {:?}", began.elapsed());
+                let future =
+                    answer.code == 504 && answer.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge";
+                prop_assert!(answer.code < 500 || future, "{} {}", answer.code, answer.body);
+                let count = if answer.code < 400 { &accepted } else { &refused };
+                count.fetch_add(1, Ordering::Relaxed);
+                if answer.code >= 400 && method != "HEAD" {
+                    prop_assert_eq!(&answer.body["kind"], "Status");
+                    prop_assert_eq!(&answer.body["code"], answer.code);
+                }
+                Ok(())
+            })
+            .map_err(|error| error.to_string())
     });
     ran.map_err(anyhow::Error::msg)?;
     // Requests that all make sense, or none of which does, would prove little.
