@@ -73,3 +73,23 @@ async fn a_collection_is_deleted_by_selector() -> Result<()> {
     assert_eq!(left["items"][0]["metadata"]["name"], "b");
     lab.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collections_deletion_keeps_its_options() -> Result<()> {
+    let lab = Lab::new().await?;
+    let owner = lab.widget("owner", json!({})).await?;
+    let mut dependent = widget("dependent", json!({}));
+    dependent["metadata"]["ownerReferences"] = json!([{"apiVersion": "example.dev/v1", "kind": "Widget", "name": "owner",
+        "uid": owner["metadata"]["uid"]}]);
+    lab.call("POST", WIDGETS, &dependent).await?.expect(201)?;
+    let owners = format!("{WIDGETS}?fieldSelector=metadata.name%3Downer");
+    lab.delete(&format!("{owners}&dryRun=All")).await?.expect(200)?;
+    lab.get(&format!("{WIDGETS}/owner")).await?.expect(200)?;
+    lab.call("DELETE", &owners, &json!({"preconditions": {"uid": "other"}})).await?.expect(409)?;
+    lab.call("DELETE", &owners, &json!({"propagationPolicy": "Sideways"})).await?.expect(400)?;
+    lab.call("DELETE", &owners, &json!({"propagationPolicy": "Orphan"})).await?.expect(200)?;
+    lab.until_code(&format!("{WIDGETS}/owner"), 404).await?;
+    let left = lab.get(&format!("{WIDGETS}/dependent")).await?.expect(200)?;
+    assert!(left["metadata"]["ownerReferences"].is_null() && left["metadata"]["deletionTimestamp"].is_null(), "{left}");
+    lab.end().await
+}

@@ -131,6 +131,37 @@ async fn tables_and_metadata_are_served() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_form_is_served_of_objects_and_watches_too() -> Result<()> {
+    let lab = Lab::new().await?;
+    lab.widget("a", json!({"size": 7})).await?;
+    let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let one = lab.get_as(&format!("{WIDGETS}/a"), partial).await?.expect(200)?;
+    assert_eq!(
+        (&one["kind"], &one["metadata"]["name"], one.get("spec")),
+        (&json!("PartialObjectMetadata"), &json!("a"), None)
+    );
+    let request = http::Request::get(format!("{WIDGETS}?watch=1")).header("accept", partial);
+    let event = lab.events(request.body(axum::body::Body::empty())?).await?.next().await?.context("no event")?;
+    assert_eq!((&event["object"]["kind"], event["object"].get("spec")), (&json!("PartialObjectMetadata"), None));
+
+    let table = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+    for (include, kind) in
+        [("None", Value::Null), ("Metadata", json!("PartialObjectMetadata")), ("Object", json!("Widget"))]
+    {
+        let shown = lab.get_as(&format!("{WIDGETS}?includeObject={include}"), table).await?.expect(200)?;
+        assert_eq!((&shown["apiVersion"], &shown["rows"][0]["object"]["kind"]), (&json!("meta.k8s.io/v1beta1"), &kind));
+    }
+    assert_eq!(lab.get_as(&format!("{WIDGETS}?includeObject=All"), table).await?.code, 400);
+
+    for path in [format!("{WIDGETS}/a?resourceVersion=99999999"), format!("{WIDGETS}?watch=1&resourceVersion=99999999")]
+    {
+        let refused = lab.get(&path).await?.expect(504)?;
+        assert_eq!(refused["details"]["causes"][0]["reason"], "ResourceVersionTooLarge", "{path}");
+    }
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_lists_are_packed_for_those_who_unpack() -> Result<()> {
     let lab = Lab::new().await?;
     let note = "x".repeat(20_000);
