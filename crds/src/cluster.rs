@@ -72,6 +72,7 @@ pub struct ClusterNode {
     /// What it is for, e.g. `control-plane`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub roles: Vec<String>,
     /// Image it boots.
     #[schemars(length(min = 1, max = 253))]
@@ -90,10 +91,12 @@ pub struct ClusterNode {
     /// Nodes that must have come so far before this one boots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
     pub depends_on: Vec<Dependency>,
     /// Data volumes made for the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub volumes: Vec<NodeVolume>,
     /// Words added to the guest kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -125,5 +128,6 @@ pub struct ClusterStatus {
     pub boot_seconds: Option<f64>,
     /// `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

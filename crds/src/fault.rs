@@ -96,5 +96,6 @@ pub struct FaultStatus {
     pub reverted_at: Option<Timestamp>,
     /// `Injected`, `Reverted`, `Failed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

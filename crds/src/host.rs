@@ -58,6 +58,7 @@ pub struct HostStatus {
     pub agent_started_at: Option<Timestamp>,
     /// `Ready`: the agent is up and its heartbeat is fresh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

@@ -40,10 +40,12 @@ pub struct ImageSpec {
     /// Files to write into the image, after the packages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Vec<FileEntry>,
     /// systemd units to write, enable or mask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub units: Vec<Unit>,
     /// Size of the root disk; default 1Gi. The file is sparse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +65,7 @@ pub struct DebianSource {
     pub suite: String,
     /// Packages beyond the lean base (systemd, qemu-guest-agent, iproute2, busybox and a kernel).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub packages: Vec<Package>,
     /// Kernel package.
     #[serde(default = "cloud_kernel")]
@@ -91,6 +94,7 @@ pub struct LayerSource {
     pub image: String,
     /// Packages to add.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub packages: Vec<Package>,
 }
 
@@ -204,5 +208,6 @@ pub struct ImageStatus {
     pub size_bytes: Option<u64>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

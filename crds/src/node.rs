@@ -43,6 +43,7 @@ pub struct NodeSpec {
     pub cluster: String,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub roles: Vec<String>,
     /// The roles joined by commas, for display.
     #[serde(default)]
@@ -63,9 +64,11 @@ pub struct NodeSpec {
     pub ip: Option<String>,
     /// Nodes that must have come so far before this one boots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
     pub depends_on: Vec<Dependency>,
     /// Data volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub volumes: Vec<NodeVolume>,
     /// Words added to the guest kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -164,5 +167,6 @@ pub struct NodeStatus {
     pub boot_seconds: Option<f64>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

@@ -53,10 +53,12 @@ pub struct VirtualMachineSpec {
     /// Network attachments, in the order of the guest's interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
     pub interfaces: Vec<Interface>,
     /// Data volumes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["volume"]))]
     pub volumes: Vec<VolumeMount>,
     /// Words added to the guest kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -206,6 +208,7 @@ pub struct VirtualMachineStatus {
     pub restarts: u32,
     /// `Ready`, `GuestAgentConnected`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

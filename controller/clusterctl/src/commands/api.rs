@@ -9,6 +9,8 @@ use serde_json::Value;
 pub const MERGE: &str = "application/merge-patch+json";
 /// A list of changes (RFC 6902).
 pub const JSON_PATCH: &str = "application/json-patch+json";
+/// What one manager wants of an object (server-side apply); JSON is YAML.
+pub const APPLY: &str = "application/apply-patch+yaml";
 /// A whole object.
 pub const JSON: &str = "application/json";
 
@@ -46,6 +48,8 @@ pub async fn send(client: &Client, method: Method, url: &str, content_type: &str
         .method(method)
         .uri(url)
         .header("content-type", content_type)
+        // In whose name fields are set, where no other name is given.
+        .header("user-agent", concat!("clusterctl/", env!("CARGO_PKG_VERSION")))
         .body(body)
         .context("failed to make a request")?;
     client.request(request).await.map_err(said)

@@ -1,11 +1,13 @@
 //! `apply`: creates what is missing, changes what differs, says so for each document.
 //!
 //! What a manifest no longer says is removed by comparing with the manifest of last time, which is kept in kubectl's own
-//! annotation, so that both tools may be used on one object.
+//! annotation, so that both tools may be used on one object. With `--server-side` the server does all that: it knows who
+//! set which field, and refuses to change what is another's.
 
 use super::api;
 use super::catalog::{Catalog, Resource};
 use super::manifest::{Document, Sources};
+use crate::print::Ending;
 use anyhow::{Context, Result, bail};
 use http::Method;
 use kube::Client;
@@ -21,9 +23,53 @@ pub struct ApplyArgs {
     /// The manifests.
     #[command(flatten)]
     pub sources: Sources,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How documents are applied.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct How {
     /// `server`: let the server check everything and store nothing; `client`: only say what would be sent.
     #[arg(long, default_value = "none", value_name = "WHERE")]
     pub dry_run: DryRun,
+    /// Let the server merge, which refuses to change a field that another manager has set.
+    #[arg(long)]
+    pub server_side: bool,
+    /// Take such fields from their managers.
+    #[arg(long, requires = "server_side")]
+    pub force_conflicts: bool,
+    /// The name under which fields are set, with --server-side.
+    #[arg(long, default_value = MANAGER, value_name = "NAME", value_parser = manager)]
+    pub field_manager: String,
+}
+
+/// The name of this program as a manager of fields.
+const MANAGER: &str = "clusterctl";
+
+impl How {
+    /// Checks what the flags cannot say by themselves.
+    fn check(&self) -> Result<()> {
+        if self.server_side && self.dry_run == DryRun::Client {
+            bail!(Ending::Usage("--dry-run=client does not go with --server-side; --dry-run=server does".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The query of a server-side apply.
+    fn query(&self) -> String {
+        format!("{}&fieldManager={}&force={}", self.dry_run.query(), self.field_manager, self.force_conflicts)
+    }
+}
+
+/// A manager's name, of letters that may stand in a URL.
+fn manager(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~/:@".contains(c);
+    if text.is_empty() || text.len() > 128 || !text.chars().all(fits) {
+        return Err("a name has 1 to 128 letters, digits or -._~/:@".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Whether anything is stored.
@@ -56,18 +102,19 @@ impl DryRun {
 
 /// Applies every document; one that is refused does not hold up the others.
 pub async fn run(client: &Client, namespace: &str, args: &ApplyArgs) -> Result<ExitCode> {
+    args.how.check()?;
     let documents = args.sources.read()?;
-    let refused = apply_all(client, namespace, &documents, args.dry_run).await?;
+    let refused = apply_all(client, namespace, &documents, &args.how).await?;
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Applies the documents and prints one line each; returns how many were refused.
-pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document], dry: DryRun) -> Result<usize> {
+pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document], how: &How) -> Result<usize> {
     let catalog = Catalog::load(client).await?;
     let mut refused = 0;
     for document in documents {
-        match apply(client, &catalog, namespace, document, dry).await {
-            Ok(line) => println!("{line}{}", dry.suffix()),
+        match apply(client, &catalog, namespace, document, how).await {
+            Ok(line) => println!("{line}{}", how.dry_run.suffix()),
             Err(error) => {
                 refused += 1;
                 eprintln!("error: {}: {error:#}", document.origin);
@@ -77,13 +124,15 @@ pub async fn apply_all(client: &Client, namespace: &str, documents: &[Document],
     Ok(refused)
 }
 
-async fn apply(
-    client: &Client,
-    catalog: &Catalog,
-    namespace: &str,
-    document: &Document,
-    dry: DryRun,
-) -> Result<String> {
+async fn apply(client: &Client, catalog: &Catalog, namespace: &str, document: &Document, how: &How) -> Result<String> {
+    if how.server_side {
+        let (kind, api_version, name) = document.identity()?;
+        let resource = catalog.of_manifest(api_version, kind)?;
+        let url = format!("{}{}", resource.object(document.namespace(namespace), name), how.query());
+        api::send(client, Method::PATCH, &url, api::APPLY, &document.object).await?;
+        return Ok(format!("{} serverside-applied", resource.object_name(name)));
+    }
+    let dry = how.dry_run;
     let plan = plan(client, catalog, namespace, document).await?;
     if dry != DryRun::Client {
         plan.send(client, dry).await?;
@@ -206,6 +255,15 @@ fn covers(found: &Value, wanted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_is_told_the_manager_and_whether_to_force() {
+        let how = How { server_side: true, force_conflicts: true, field_manager: "ci/x".to_owned(), ..How::default() };
+        assert_eq!(how.query(), "?fieldValidation=Strict&fieldManager=ci/x&force=true");
+        assert!(how.check().is_ok());
+        assert!(How { dry_run: DryRun::Client, ..how }.check().is_err());
+        assert!(manager("ci/x").is_ok() && manager("ci x").is_err() && manager("").is_err() && manager("a&b").is_err());
+    }
 
     #[test]
     fn a_patch_changes_what_differs_removes_what_was_dropped_and_leaves_the_rest() {

@@ -3,7 +3,7 @@
 //! `run fresh-X` is clean, rebuild, run; `run X` runs the test again on the live cluster; `run FILE` applies a manifest
 //! of one's own. Built images are kept in either case: equal recipes give equal images.
 
-use super::apply::{self, DryRun};
+use super::apply::{self, How};
 use super::catalog::Catalog;
 use super::delete::{self, Doomed};
 use super::get::said;
@@ -121,7 +121,7 @@ async fn apply_and_follow(
     let run = documents.iter().find(|d| d.object["kind"] == "TestRun");
     let Some(run) = run else { bail!("the manifest holds no TestRun; `clusterctl apply` it instead") };
     let name = run.identity()?.2.to_owned();
-    let refused = apply::apply_all(client, namespace, documents, DryRun::None).await?;
+    let refused = apply::apply_all(client, namespace, documents, &How::default()).await?;
     if refused > 0 {
         bail!("{refused} objects were refused; nothing was run");
     }

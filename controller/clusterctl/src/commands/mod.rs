@@ -50,7 +50,7 @@ use std::process::ExitCode;
 pub enum Command {
     /// Create what is missing and change what differs, from manifests
     #[command(
-        after_help = "Examples:\n  clusterctl apply -f manifests/one-vm.yaml\n  clusterctl apply -R -f manifests --dry-run=server\n  cat vm.yaml | clusterctl apply -f -"
+        after_help = "Examples:\n  clusterctl apply -f manifests/one-vm.yaml\n  clusterctl apply -R -f manifests --dry-run=server\n  clusterctl apply --server-side -f manifests/one-vm.yaml\n  cat vm.yaml | clusterctl apply -f -"
     )]
     Apply(apply::ApplyArgs),
     /// Create objects that must not exist yet, from manifests

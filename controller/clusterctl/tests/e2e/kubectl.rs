@@ -248,3 +248,25 @@ spec: {network: good}
     ensure!(waited.code == 4, "{waited}");
     lab.finish()
 }
+
+#[test]
+fn on_the_servers_side_two_managers_share_one_machine() -> Result<()> {
+    let lab = Lab::up(&["--no-agent"])?;
+    let path = file(&lab, "vm.yaml", MACHINE)?;
+    let made = lab.run(&["apply", "--server-side", "-f", &path])?.ok()?;
+    ensure!(made.contains("virtualmachine.photoncloud.dev/web serverside-applied"), "{made}");
+    let changed = file(&lab, "changed.yaml", &MACHINE.replace("128Mi", "192Mi"))?;
+    let refused = run(&lab, &format!("apply --server-side -f {changed}"))?.fails_with(1)?;
+    ensure!(refused.contains("conflict with \"clusterctl\": .spec.memory"), "{refused}");
+    let by_us = lab.run(&["apply", "--server-side", "--field-manager", "ci", "-f", &changed])?;
+    ensure!(by_us.code == 1 && by_us.stderr.contains("conflict with \"clusterctl\": .spec.memory"), "{by_us}");
+    lab.run(&["apply", "--server-side", "--field-manager=ci", "--force-conflicts", "-f", &changed])?.ok()?;
+    ensure!(run(&lab, "get vm web -o jsonpath={.spec.memory}")?.ok()? == "192Mi", "force takes the field");
+    // What the reconcilers set is theirs, and stays when the manifest is applied again.
+    let managers =
+        run(&lab, "get vm web --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}")?.ok()?;
+    ensure!(managers.contains("clusterctl") && managers.contains("ci"), "{managers}");
+    let usage = lab.run(&["apply", "--server-side", "--dry-run=client", "-f", &path])?;
+    ensure!(usage.code == 2, "{usage}");
+    lab.finish()
+}

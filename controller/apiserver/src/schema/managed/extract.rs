@@ -27,13 +27,12 @@ fn walk(shape: Shape<'_>, value: &Value) -> Set {
             set
         }
         Value::Array(items) if !shape.is_atomic_list() => {
-            let mut set = Set::default();
-            for item in items {
+            let each = |item: &Value| {
                 let mut below = walk(shape.items(), item);
                 below.owned = true;
-                set.insert(shape.item_step(item), below);
-            }
-            set
+                (shape.item_step(item).into_boxed_str(), below)
+            };
+            Set::gather(false, items.iter().map(each).collect())
         }
         _ => Set::leaf(),
     }
@@ -74,21 +73,19 @@ fn find_duplicates(shape: Shape<'_>, value: &Value, path: &Path<'_>, errors: &mu
 
 /// Everything at and below a place, containers included: what comes into being when the place does.
 pub(super) fn everything(shape: Shape<'_>, value: &Value) -> Set {
-    let mut set = Set::leaf();
-    match value {
+    let below = match value {
         Value::Object(map) if !shape.is_atomic_map() => {
-            for (key, value) in map {
-                set.insert(format!("f:{key}"), everything(shape.field(key).0, value));
-            }
+            let each = |(key, value): (&String, &Value)| {
+                (format!("f:{key}").into_boxed_str(), everything(shape.field(key).0, value))
+            };
+            map.iter().map(each).collect()
         }
         Value::Array(items) if !shape.is_atomic_list() => {
-            for item in items {
-                set.insert(shape.item_step(item), everything(shape.items(), item));
-            }
+            items.iter().map(|item| (shape.item_step(item).into_boxed_str(), everything(shape.items(), item))).collect()
         }
-        _ => {}
-    }
-    set
+        _ => Vec::new(),
+    };
+    Set::gather(true, below)
 }
 
 /// The set with every field the schema names on the way to a member a member too. Removing such a field removes a

@@ -78,9 +78,28 @@ impl Set {
             self.below = other.below;
             return;
         }
-        for (step, set) in other.below {
-            self.insert(step, set);
+        // Side by side, as a set of a hundred thousand items must not be shifted for each of another.
+        let mut merged = Vec::with_capacity(self.below.len() + other.below.len());
+        let mut theirs = other.below.into_iter().peekable();
+        for (step, mut set) in std::mem::take(&mut self.below) {
+            while let Some(before) = theirs.next_if(|(other, _)| *other < step) {
+                merged.push(before);
+            }
+            if let Some((_, same)) = theirs.next_if(|(other, _)| *other == step) {
+                set.add(same);
+            }
+            merged.push((step, set));
         }
+        merged.extend(theirs);
+        self.below = merged;
+    }
+
+    /// A set of what lies behind these steps, in any order.
+    pub(crate) fn gather(owned: bool, mut items: Vec<(Box<str>, Self)>) -> Self {
+        items.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut set = Self { owned, below: Vec::with_capacity(items.len()) };
+        items.into_iter().for_each(|(step, below)| set.insert(step, below));
+        set
     }
 
     /// Difference: takes away exactly the members of `other`.
@@ -163,7 +182,7 @@ impl Set {
     /// The same set with every step written as this server writes it; `None` when a step cannot be read. What clients
     /// send may have spaces or another order of keys.
     pub(crate) fn canonical(self) -> Option<Self> {
-        let mut clean = Self::of(self.owned);
+        let mut clean = Vec::with_capacity(self.below.len());
         for (step, set) in self.below {
             let (kind, text) = step.split_at_checked(2)?;
             let step = match kind {
@@ -180,9 +199,9 @@ impl Set {
                 }
                 _ => step,
             };
-            clean.insert(step, set.canonical()?);
+            clean.push((step, set.canonical()?));
         }
-        Some(clean)
+        Some(Self::gather(self.owned, clean))
     }
 }
 
@@ -243,18 +262,18 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Set, A::Error> {
-        let mut set = Set::default();
+        let mut owned = false;
+        let mut items = Vec::new();
         let mut any = false;
         while let Some(step) = map.next_key::<Box<str>>()? {
             any = true;
             let below: Set = map.next_value()?;
             match step.get(..2) {
-                _ if &*step == "." => set.owned = true,
-                Some("f:" | "k:" | "v:" | "i:") => set.insert(step, below),
+                _ if &*step == "." => owned = true,
+                Some("f:" | "k:" | "v:" | "i:") => items.push((step, below)),
                 _ => return Err(A::Error::custom(format!("{step:?} is no step of a path"))),
             }
         }
-        set.owned |= !any;
-        Ok(set)
+        Ok(Set::gather(owned || !any, items))
     }
 }

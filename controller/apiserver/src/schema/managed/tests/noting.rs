@@ -112,3 +112,15 @@ fn items_given_twice_are_found() {
     let fields: Vec<&str> = twice.iter().map(|error| error.field.as_str()).collect();
     assert_eq!(fields, ["spec.flags[1]", "spec.ports[1]"]);
 }
+
+#[test]
+fn a_hundred_thousand_items_are_noted_at_once() {
+    let flags =
+        |from: usize| -> Value { (0..100_000).map(|n| json!(format!("{:05}", (n * 7919 + from) % 200_000))).collect() };
+    let started = std::time::Instant::now();
+    let bench = Bench::new().applied("one", json!({"flags": flags(0)})).applied("two", json!({"flags": flags(50)}));
+    let bench = bench.applied("one", json!({})).updated("hand", json!({"flags": flags(3)}));
+    assert!(!bench.owns("hand").is_empty());
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}: what is added one by one takes many minutes");
+}
