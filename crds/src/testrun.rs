@@ -4,7 +4,7 @@
 //!  Pending ─► Running ─┬─► Passed     every step passed                        Complete=True
 //!                      ├─► Failed     a step's expectation was not met          Failed=True
 //!                      ├─► Errored    the test itself could not be carried out  Failed=True
-//!                      └─► TimedOut   the time of the run or of a step was up   Failed=True
+//!                      └─► TimedOut   the time was up without an answer         Failed=True
 //! ```
 //! `finally` runs in every case. A finished run never changes: the schema refuses it.
 
@@ -413,7 +413,7 @@ pub enum RunPhase {
     Failed,
     /// The test could not be carried out.
     Errored,
-    /// The time of the run or of a step was up.
+    /// The time was up without an answer: the run's whole time, or a step's.
     TimedOut,
 }
 

@@ -15,17 +15,33 @@ use tokio::time::{Instant, timeout_at};
 
 /// What an attempt is waiting for, said when its time is up.
 #[derive(Default)]
-pub struct Notes(Mutex<String>);
+pub struct Notes(Mutex<Note>);
+
+#[derive(Clone, Default)]
+struct Note {
+    text: String,
+    /// What was looked at says that the expectation is not met; it is not merely unheard of.
+    opposed: bool,
+}
 
 impl Notes {
     /// Replaces what was said.
-    pub fn say(&self, note: impl Into<String>) {
+    pub fn say(&self, text: impl Into<String>) {
+        self.put(Note { text: text.into(), opposed: false });
+    }
+
+    /// Replaces what was said by a judgement: the expectation is not met so far.
+    pub fn object(&self, text: impl Into<String>) {
+        self.put(Note { text: text.into(), opposed: true });
+    }
+
+    fn put(&self, note: Note) {
         if let Ok(mut current) = self.0.lock() {
-            *current = note.into();
+            *current = note;
         }
     }
 
-    fn read(&self) -> String {
+    fn read(&self) -> Note {
         self.0.lock().map(|note| note.clone()).unwrap_or_default()
     }
 }
@@ -47,16 +63,22 @@ impl<E: Effects> Engine<'_, E> {
         let begun = Instant::now();
         let limit = self.limit(place, &task.name, how).await;
         let mut coming = how;
+        let mut before: Option<Attempt> = None;
         let end = loop {
             let step = self.step(&task.name).await;
             let end = self.try_once(task, &step, coming, limit).await?;
+            let end = match before {
+                Some(before) if end.phase == StepPhase::TimedOut => limit.cut_off(end, before),
+                _ => end,
+            };
             let used = step.attempts.saturating_sub(step.interruptions);
             if end.hopeless || end.phase == StepPhase::Passed || used >= task.attempts {
                 break end;
             }
             if Instant::now() + task.interval >= limit.instant {
+                // An attempt that had its answer keeps it; the run's own time outranks every step's.
                 break Attempt {
-                    phase: StepPhase::TimedOut,
+                    phase: if limit.by_run { StepPhase::TimedOut } else { end.phase },
                     message: format!("{} in attempt {used}: {}", limit.sentence(), end.message),
                     ..end
                 };
@@ -64,8 +86,10 @@ impl<E: Effects> Engine<'_, E> {
             tokio::time::sleep(task.interval).await;
             let id = execution(&step.uid, step.attempts + 1);
             let boot = self.quick_look(task, &id).await;
+            self.note_ended(task).await;
             self.change(|run| status::attempt_again(run, &task.name, false, boot)).await?;
             coming = How::Fresh;
+            before = Some(end);
         };
         Ok(self.outcome(task, end, how, begun).await)
     }
@@ -168,10 +192,22 @@ impl Limit {
         if self.by_run { "the run's time was up" } else { "the step's time was up" }
     }
 
+    /// An attempt that got no answer in time, after one that had: the answer counts, unless the run's own time is up.
+    fn cut_off(self, end: Attempt, before: Attempt) -> Attempt {
+        Attempt {
+            phase: if self.by_run { end.phase } else { before.phase },
+            message: format!("{}; the attempt before: {}", end.message, before.message),
+            output: before.output,
+            ..end
+        }
+    }
+
     fn up(self, notes: &Notes) -> Attempt {
-        match notes.read() {
-            note if note.is_empty() => Attempt::timed_out(self.sentence()),
-            note => Attempt::timed_out(format!("{}: {note}", self.sentence())),
+        let Note { text, opposed } = notes.read();
+        let message = if text.is_empty() { self.sentence().to_owned() } else { format!("{}: {text}", self.sentence()) };
+        match opposed && !self.by_run {
+            true => Attempt { hopeless: true, ..Attempt::failed(message) },
+            false => Attempt::timed_out(message),
         }
     }
 }

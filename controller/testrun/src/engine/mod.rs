@@ -5,6 +5,7 @@
 //! the step up again by its stored UID and attempt, and reads the same result.
 
 mod attempt;
+mod ended;
 mod exec;
 mod fault;
 pub mod limit;
@@ -21,6 +22,7 @@ use crate::effects::{Effects, StoreError};
 use crate::judge::Attempt;
 use crds::TestRun;
 use crds::testrun::{OnInterrupt, Parallel, StepPhase, StepStatus, TestRunSpec, TestRunStatus};
+use ended::Ended;
 use futures::future::try_join_all;
 use jiff::{Timestamp, Unit};
 use plan::{Next, Place};
@@ -67,7 +69,9 @@ enum How {
 /// # Errors
 /// [`Stop`] when the run is no longer this engine's.
 pub async fn drive<E: Effects>(effects: &E, run: TestRun) -> Result<TestRun, Stop> {
-    let engine = Engine { effects, spec: run.spec.clone(), state: Mutex::new(State { run, dirty: false }) };
+    let run_spec = run.spec.clone();
+    let state = Mutex::new(State { run, dirty: false });
+    let engine = Engine { effects, spec: run_spec, state, ended: Ended::default() };
     loop {
         let status = engine.status().await;
         match plan::next(&engine.spec, &status, engine.now()) {
@@ -79,6 +83,7 @@ pub async fn drive<E: Effects>(effects: &E, run: TestRun) -> Result<TestRun, Sto
                 let now = engine.now();
                 let finish = |run: &mut TestRun| status::finish(run, verdict, now);
                 engine.change(finish).await?;
+                engine.forget(engine.ended.all()).await;
             }
         }
     }
@@ -89,6 +94,7 @@ struct Engine<'e, E> {
     effects: &'e E,
     spec: TestRunSpec,
     state: Mutex<State>,
+    ended: Ended,
 }
 
 struct State {
@@ -163,7 +169,14 @@ impl<E: Effects> Engine<'_, E> {
         let boots: Vec<_> = boots.into_iter().flatten().collect();
         let now = self.now();
         self.change(|run| status::begin(run, place, now, &boots)).await?;
-        self.carry_out(place, How::Fresh).await
+        // With that the ends of earlier steps are stored. A guest that does not answer must hold up nothing.
+        let ended = self.ended.all();
+        let mut work = std::pin::pin!(self.carry_out(place, How::Fresh));
+        tokio::select! {
+            done = &mut work => return done,
+            () = self.forget(ended) => {}
+        }
+        work.await
     }
 
     async fn resume(&self, place: Place<'_>) -> Result<(), Stop> {
@@ -220,6 +233,7 @@ impl<E: Effects> Engine<'_, E> {
             None => self.perform(place, &Task::of(place.step), how).await?,
         };
         self.note(|run| status::end(run, place, &place.step.name, outcome)).await;
+        self.note_ended(&Task::of(place.step)).await;
         Ok(())
     }
 
@@ -235,6 +249,7 @@ impl<E: Effects> Engine<'_, E> {
             let outcome = self.perform(place, &task, how).await?;
             let end = (child.name.as_str(), outcome.phase, outcome.message.clone());
             self.change(|run| status::end(run, place, &task.name, outcome)).await?;
+            self.note_ended(&task).await;
             Ok(end)
         });
         let ends = try_join_all(runs).await?;

@@ -28,6 +28,10 @@ impl<E: Effects> Engine<'_, E> {
                 notes.say(why);
                 None
             }
+            Check::Opposed(why) => {
+                notes.object(why);
+                None
+            }
             Check::Met(came) if late.is_some_and(|late| came.is_some_and(|c| c > late)) => {
                 Some(Attempt::timed_out(format!("{what}, but it came too late")))
             }

@@ -5,6 +5,9 @@ use crds::testrun::Wait;
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// The status of a condition that nobody can judge.
+const UNKNOWN: &str = "Unknown";
+
 /// Whether a wait is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
@@ -12,6 +15,8 @@ pub enum Check {
     Met(Option<Timestamp>),
     /// Not yet, and why.
     NotYet(String),
+    /// The object says the opposite of what is waited for, and why.
+    Opposed(String),
 }
 
 /// Looks at one state of the object. `since`: the condition must not have come about before.
@@ -29,16 +34,19 @@ pub fn check(object: Option<&Value>, wait: &Wait, since: Option<Timestamp>) -> C
         ));
     };
     let status = text(condition, "status");
+    let stale = is_stale(object, condition);
     if status != wait.status {
-        return Check::NotYet(format!(
+        let why = format!(
             "{} is {}={status} ({}), not {}",
             title(&wait.object),
             wait.condition,
             reason(condition),
             wait.status
-        ));
+        );
+        // `Unknown` is no judgement, and one over an older generation is none over this.
+        return if stale || status == UNKNOWN { Check::NotYet(why) } else { Check::Opposed(why) };
     }
-    if is_stale(object, condition) {
+    if stale {
         return Check::NotYet(format!(
             "the condition {} of {} speaks of an older generation",
             wait.condition,
@@ -134,10 +142,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_cause() {
-        let Check::NotYet(why) = check(Some(&node("False", "2026-01-01T12:00:00Z", (1, 1))), &wait(), None) else {
-            panic!("met")
-        };
-        assert_eq!(why, "Node/node02 is Ready=False (Booting: no guest agent), not True");
+        let now = |status, generations| check(Some(&node(status, "2026-01-01T12:00:00Z", generations)), &wait(), None);
+        let why = "Node/node02 is Ready=False (Booting: no guest agent), not True".to_owned();
+        assert_eq!(now("False", (1, 1)), Check::Opposed(why.clone()));
+        assert_eq!(now("False", (2, 1)), Check::NotYet(why), "it speaks of an older generation");
+        assert!(matches!(now("Unknown", (1, 1)), Check::NotYet(_)), "what nobody knows contradicts nothing");
         assert_eq!(check(None, &wait(), None), Check::NotYet("Node/node02 does not exist".to_owned()));
     }
 }

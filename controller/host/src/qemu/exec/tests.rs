@@ -120,6 +120,25 @@ fn forgetting_ends_what_still_runs() {
 }
 
 #[test]
+fn what_ended_long_ago_is_forgotten_at_the_next_start_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["old", "fresh"] {
+        ask(dir.path(), name, Some(&command(&["true"])), LONG);
+    }
+    ask(dir.path(), "long", Some(&command(&["sleep", "1000"])), Duration::ZERO);
+    for file in ["old/status", "long/stdin"] {
+        let touched = Process::new("touch").args(["-d", "2 hours ago"]).arg(dir.path().join(file)).status().unwrap();
+        assert!(touched.success());
+    }
+    ask(dir.path(), "next", Some(&command(&["true"])), LONG);
+    until(|| !dir.path().join("old").exists());
+    assert_eq!(ask(dir.path(), "old", None, Duration::ZERO).state, State::Unknown);
+    assert_eq!(ask(dir.path(), "fresh", None, Duration::ZERO).state, State::Exited { code: 0 });
+    assert_eq!(ask(dir.path(), "long", None, Duration::ZERO).state, State::Running);
+    forget(dir.path(), "long");
+}
+
+#[test]
 fn a_killed_runner_is_lost_and_never_taken_for_success() {
     let dir = tempfile::tempdir().unwrap();
     ask(dir.path(), "k", Some(&command(&["sleep", "1000"])), Duration::ZERO);

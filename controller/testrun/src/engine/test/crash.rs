@@ -61,10 +61,13 @@ fn phases(run: &TestRun) -> (RunPhase, Vec<(String, StepPhase)>) {
     (status.phase, steps.collect())
 }
 
+fn is_probe(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(_, end)| end.starts_with('p'))
+}
+
 /// What must not happen twice: commands other than probes, and harm.
 fn deeds(world: &World) -> (BTreeMap<String, usize>, BTreeMap<String, usize>) {
     let inner = world.lock();
-    let is_probe = |name: &str| name.rsplit_once('-').is_some_and(|(_, end)| end.starts_with('p'));
     let mut started = inner.started.clone();
     started.retain(|name, _| !is_probe(name));
     (started, inner.harmed.clone())
@@ -101,6 +104,8 @@ fn a_run_passes_with_few_writes_and_its_numbers() {
     assert_eq!(world.lock().writes, 13);
     assert!(world.lock().artifacts.values().any(|text| text.contains("value=7")));
     assert_eq!(world.lock().stored.status, end.status);
+    let left: Vec<_> = world.remembered().into_iter().filter(|name| !is_probe(name)).collect();
+    assert_eq!(left, Vec::<String>::new(), "a guest keeps what nobody will ask for again");
 }
 
 #[test]

@@ -38,6 +38,34 @@ async fn what_never_comes_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_said_not_to_be_so_when_a_steps_time_is_up_has_failed_and_the_runs_own_time_is_no_verdict() {
+    let sick = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "ReadinessFailing",
+        "message": "no address", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let wait = json!({"name": "a", "timeoutSeconds": 30, "wait": {"object": {"kind": "Node", "name": "sick"}}});
+    let red = |seconds: &str| {
+        json!({"name": "a", "timeoutSeconds": 30, "attempts": 100,
+            "exec": {"node": "n1", "command": ["run", seconds, "1", ""]}})
+    };
+    for (step, cause) in [
+        (wait, "Node/sick is Ready=False (ReadinessFailing: no address), not True"),
+        // Cut off between two attempts, and in the middle of one.
+        (red("4"), "run on n1 exited with 1, not 0"),
+        (red("7"), "run on n1 exited with 1, not 0"),
+    ] {
+        for (timeout, expected, whose) in [(600, RunPhase::Failed, "step"), (20, RunPhase::TimedOut, "run")] {
+            let tidy = json!([{"name": "tidy", "exec": {"node": "n1", "command": ["run", "1", "0", ""]}}]);
+            let world = World::new(run_of(json!([step]), tidy, timeout));
+            world.put("Node/sick", sick.clone());
+            let run = world.lock().stored.clone();
+            let end = Box::pin(drive(&world, run)).await.unwrap();
+            let (phase, message) = verdict(&end);
+            assert_eq!(phase, expected, "{message}");
+            assert!(message.contains(&format!("the {whose}'s time was up")) && message.contains(cause), "{message}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_runs_time_ends_the_step_that_is_under_way() {
     let long = json!({"node": "n1", "command": ["run", "500", "0", ""]});
     let (world, end) = end_of(json!([{"name": "a", "exec": long}]), 100).await;

@@ -108,6 +108,11 @@ impl World {
         json!({"status": {"restarts": restarts, "conditions": self.ready(ready)}})
     }
 
+    /// Names of the commands that a guest still knows.
+    pub fn remembered(&self) -> Vec<String> {
+        self.lock().running.keys().map(|(_, name)| name.clone()).collect()
+    }
+
     /// A moment at which a crash may happen: the engine goes no further than here.
     async fn moment(&self) {
         let crash = {
@@ -208,6 +213,9 @@ impl Effects for World {
                 boot_id: Some(format!("boot-{boot}")),
             }
         };
+        if request.forget && result.state == ExecState::Exited {
+            self.lock().running.remove(&key);
+        }
         self.moment().await;
         Ok(result)
     }
