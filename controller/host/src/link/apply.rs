@@ -42,7 +42,7 @@ impl Links {
         let existing = || index.ok_or_else(|| Error::NotFound { name: name.to_string() });
         match step {
             Step::Delete => self.delete_index(name, existing()?).await,
-            Step::CreateBridge { mtu, mac } => self.create_bridge(name, *mtu, *mac).await,
+            Step::CreateBridge { mac } => self.create_bridge(name, *mac).await,
             Step::Set(properties) => {
                 let message = set_message(existing()?, properties);
                 let done = self.handle.link().set(message).execute().await;
@@ -57,15 +57,12 @@ impl Links {
         }
     }
 
-    async fn create_bridge(&self, name: &LinkName, mtu: Option<u32>, mac: Option<Mac>) -> Result<()> {
+    async fn create_bridge(&self, name: &LinkName, mac: Option<Mac>) -> Result<()> {
         let mut bridge = LinkBridge::new(name.as_str())
             .append_info_data(InfoBridge::StpState(BridgeStpState::Disabled))
             // No waiting before a new port forwards; and no querier is there to keep multicast snooping informed.
             .append_info_data(InfoBridge::ForwardDelay(0))
             .append_info_data(InfoBridge::MulticastSnooping(false));
-        if let Some(mtu) = mtu {
-            bridge = bridge.mtu(mtu);
-        }
         if let Some(mac) = mac {
             bridge = bridge.address(mac.to_vec());
         }

@@ -35,8 +35,8 @@ pub(super) enum Master {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Delete,
+    /// Its MTU is set afterwards: one that it is made with the kernel changes by itself when a port comes or goes.
     CreateBridge {
-        mtu: Option<u32>,
         mac: Option<Mac>,
     },
     /// All that differs, in one message.
@@ -90,7 +90,7 @@ impl Property {
 }
 
 pub(super) fn plan(wanted: &Wanted, found: Option<&Link>) -> Result<Vec<Step>> {
-    let create = || Step::CreateBridge { mtu: wanted.mtu, mac: wanted.mac };
+    let create = || Step::CreateBridge { mac: wanted.mac };
     match (found, &wanted.kind) {
         (None, Some(Kind::Bridge)) => Ok(vec![create()]),
         (None, _) => Err(Error::NotFound { name: wanted.name.to_string() }),
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_missing_bridge_is_made_and_another_kind_replaced() {
-        let create = Step::CreateBridge { mtu: Some(1450), mac: Some([2, 0, 0, 0, 0, 1]) };
+        let create = Step::CreateBridge { mac: Some([2, 0, 0, 0, 0, 1]) };
         assert_eq!(plan(&wanted(), None).unwrap(), std::slice::from_ref(&create));
         let veth = Link { kind: Kind::Veth, ..as_wanted() };
         assert_eq!(plan(&wanted(), Some(&veth)).unwrap(), [Step::Delete, create]);

@@ -63,6 +63,18 @@ async fn drift_is_set_right_and_nothing_else_is_written() {
 }
 
 #[tokio::test]
+async fn a_bridge_keeps_its_mtu_when_ports_of_another_come_and_go() {
+    let room = Room::new().await;
+    room.links.ensure_bridge(&bridge()).await.unwrap();
+    room.ip("link add v-1 mtu 1400 type veth peer name v-2");
+    for change in ["link set v-1 master br-1", "link set v-1 nomaster", "link delete v-1"] {
+        room.ip(change);
+        let changes = room.links.ensure_bridge(&bridge()).await.unwrap();
+        assert!(changes.is_empty(), "after {change}: {changes:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_survives_that_the_kernel_held_second_to_a_wrong_one() {
     let room = Room::new().await;
     room.links.ensure_bridge(&Bridge { addresses: nets(&[]), ..bridge() }).await.unwrap();
