@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Error;
 use super::hands::Hands;
-use super::plan::Wanted;
+use super::plan::{Refused, Wanted};
 use crate::layout::{Layout, Owner, owned};
 use crate::names::Names;
 use control_loop::{Queue, sentence};
@@ -25,6 +25,8 @@ pub struct Done {
     pub netns: String,
     /// What somebody else had changed and the pass set right.
     pub drift: Vec<Change>,
+    /// Ports that the pass left out.
+    pub refused: Vec<Refused>,
 }
 
 /// All networks of this host.
@@ -42,6 +44,8 @@ struct Slot {
     /// Clock at which the last good pass began.
     begun: u64,
     netns: String,
+    /// Whom the last good pass left out.
+    refused: Vec<Refused>,
     /// What the last good pass made sure of.
     stands: Option<Wanted>,
     watch: Option<AbortOnDropHandle<()>>,
@@ -73,7 +77,7 @@ impl<H: Hands> Cells<H> {
         let slot = self.slot(uid);
         let mut slot = slot.lock().await;
         if slot.begun > ticket {
-            return Ok(Done { netns: slot.netns.clone(), drift: Vec::new() });
+            return Ok(Done { netns: slot.netns.clone(), drift: Vec::new(), refused: slot.refused.clone() });
         }
         let begun = self.ticket();
         let wanted = read()?;
@@ -94,8 +98,20 @@ impl<H: Hands> Cells<H> {
         }
         slot.begun = begun;
         slot.netns.clone_from(&wanted.netns);
+        self.wake_changed(&wanted.owner.namespace, &slot.refused, &wanted.refused);
+        slot.refused.clone_from(&wanted.refused);
         slot.stands = (!wanted.ports.is_empty()).then_some(wanted);
-        Ok(Done { netns: slot.netns.clone(), drift: if untouched { changes } else { Vec::new() } })
+        let drift = if untouched { changes } else { Vec::new() };
+        Ok(Done { netns: slot.netns.clone(), drift, refused: slot.refused.clone() })
+    }
+
+    /// Whoever is refused from now on, or no longer, has something new to tell.
+    fn wake_changed(&self, namespace: &str, before: &[Refused], now: &[Refused]) {
+        let gone = before.iter().filter(|one| !now.contains(one));
+        let new = now.iter().filter(|one| !before.contains(one));
+        for port in gone.chain(new) {
+            self.queue.wake_named(namespace, &port.name);
+        }
     }
 
     async fn realise(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {

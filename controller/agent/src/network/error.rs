@@ -31,6 +31,16 @@ pub enum Error {
         /// What it must be.
         rule: &'static str,
     },
+    /// An older port has the address.
+    #[error("{field} of Port {port} is taken by Port {other}, which is older")]
+    Taken {
+        /// The younger port's name.
+        port: String,
+        /// Field.
+        field: &'static str,
+        /// The older port's name.
+        other: String,
+    },
     /// A step on the host failed.
     #[error("failed to {step}")]
     Host {
@@ -65,6 +75,7 @@ impl Failure for Error {
             Error::File(error) => error.category(),
             Error::NetworkGone { .. } => "NetworkNotFound",
             Error::Invalid { .. } => "InvalidSpec",
+            Error::Taken { .. } => "AddressTaken",
             Error::Host { category, .. } => category,
             Error::Removal { .. } => "RemovalFailed",
         }
@@ -72,7 +83,10 @@ impl Failure for Error {
 
     fn retry(&self) -> Retry {
         match self {
-            Error::NetworkGone { .. } | Error::Invalid { .. } | Error::Host { retry: false, .. } => Retry::OnChange,
+            Error::NetworkGone { .. }
+            | Error::Invalid { .. }
+            | Error::Taken { .. }
+            | Error::Host { retry: false, .. } => Retry::OnChange,
             _ => Retry::Backoff,
         }
     }

@@ -29,7 +29,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use crate::objects::Objects;
-use cells::Cells;
+use cells::{Cells, Done};
 use control_loop::{Cache, Failure, Reconciler, sentence};
 use error::Error;
 use hands::Hands;
@@ -75,8 +75,14 @@ impl<H: Hands> Reconciler for Ports<H> {
         let Some(port) = self.objects.claim(&*port).await? else { return Ok(Action::await_change()) };
         let namespace = port.namespace().unwrap_or_default();
         match self.pass(&namespace, &port.spec.network).await {
-            Ok(netns) => {
-                self.objects.publish(&port, status::ready(&port, netns)).await?;
+            Ok(done) => {
+                let uid = port.uid().unwrap_or_default();
+                let status = match done.refused.into_iter().find(|refused| refused.uid == uid) {
+                    // The pass that can serve it again wakes it.
+                    Some(refused) => status::not_ready(&port, refused.reason, refused.message),
+                    None => status::ready(&port, done.netns),
+                };
+                self.objects.publish(&port, status).await?;
                 Ok(Action::await_change())
             }
             Err(error) => {
@@ -93,8 +99,8 @@ impl<H: Hands> Ports<H> {
         self.networks.get(&port.namespace().unwrap_or_default(), &port.spec.network)
     }
 
-    /// Brings the network with all its ports here in order; the name of its namespace.
-    async fn pass(&self, namespace: &str, network: &str) -> Result<String, Error> {
+    /// Brings the network with all its ports here in order.
+    async fn pass(&self, namespace: &str, network: &str) -> Result<Done, Error> {
         self.peers.heard(namespace, network).await;
         let ticket = self.cells.ticket();
         let Some(found) = self.networks.get(namespace, network) else {
@@ -112,11 +118,11 @@ impl<H: Hands> Ports<H> {
         };
         let done = self.cells.converge(&uid, ticket, read).await?;
         self.tell(&found, &done).await;
-        Ok(done.netns)
+        Ok(done)
     }
 
     /// Says in Events what had been changed by somebody else and was set right.
-    async fn tell(&self, network: &TenantNetwork, done: &cells::Done) {
+    async fn tell(&self, network: &TenantNetwork, done: &Done) {
         for change in &done.drift {
             crate::metrics::METRICS.repairs.with_label_values(&[change.reason]).inc();
             let note = format!("Somebody changed the network on this host; repaired: {}.", change.message);

@@ -2,6 +2,7 @@
 //!
 //! How to get there is not planned here: every verb of `host` compares its own set with the kernel and tells what it changed.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::reach::Reach;
 use crate::layout::Owner;
 use crate::mac::parse_mac;
 use crate::names::{self, Names};
+use control_loop::{Failure, sentence};
 
 /// A network on this host, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,21 @@ pub struct Wanted {
     pub tunnel: String,
     /// The ports elsewhere.
     pub reach: Reach,
+    /// Ports that cannot be served beside the others, or at all.
+    pub refused: Vec<Refused>,
+}
+
+/// A port that is left out so that the others work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Object's UID.
+    pub uid: String,
+    /// Object's name.
+    pub name: String,
+    /// Label of the cause.
+    pub reason: &'static str,
+    /// Sentence with the field.
+    pub message: String,
 }
 
 /// DHCP settings.
@@ -70,7 +87,8 @@ pub struct WantedPort {
     pub hostname: String,
 }
 
-/// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses yet do not count.
+/// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses
+/// yet do not count; one that contradicts an older one, or the network, is refused by itself and holds up nobody.
 pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Result<Wanted, Error> {
     let name = format!("TenantNetwork {}", network.name_any());
     let uid = network.uid().unwrap_or_default();
@@ -86,8 +104,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         Some(text) => text.parse().map_err(|_| invalid(&name, "spec.gateway", text, "must be an IPv4 address"))?,
         None => first_host(subnet),
     };
-    let mut wanted = ports.iter().filter_map(|port| wanted_port(port).transpose()).collect::<Result<Vec<_>, _>>()?;
-    wanted.sort_by(|a, b| a.name.cmp(&b.name));
+    let (wanted, refused) = admit(ports, subnet, gateway);
     Ok(Wanted {
         owner: Owner { namespace: network.namespace().unwrap_or_default(), name: network.name_any(), uid: uid.clone() },
         underlay: names.underlay(),
@@ -104,7 +121,67 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         filter: names::filter(&uid),
         tunnel: names::tunnel(&uid),
         reach: Reach::default(),
+        refused,
     })
+}
+
+/// Who is served and who is not, both by name. The older port keeps what two want.
+fn admit(ports: &[Arc<Port>], subnet: Ipv4Net, gateway: Ipv4Addr) -> (Vec<WantedPort>, Vec<Refused>) {
+    let mut by_age: Vec<&Arc<Port>> = ports.iter().collect();
+    by_age.sort_by_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
+    let (mut admitted, mut refused) = (Vec::<WantedPort>::new(), Vec::new());
+    let (mut addresses, mut macs) = (HashMap::new(), HashMap::new());
+    for port in by_age {
+        let judged = wanted_port(port).and_then(|wanted| match wanted {
+            None => Ok(None),
+            Some(wanted) => {
+                check_address(&wanted, subnet, gateway)?;
+                check_alone(&wanted, &addresses, &macs)?;
+                Ok(Some(wanted))
+            }
+        });
+        match judged {
+            Ok(None) => {}
+            Ok(Some(wanted)) => {
+                addresses.insert(wanted.ip, wanted.name.clone());
+                macs.insert(wanted.mac, wanted.name.clone());
+                admitted.push(wanted);
+            }
+            Err(error) => refused.push(Refused {
+                uid: port.uid().unwrap_or_default(),
+                name: port.name_any(),
+                reason: error.category(),
+                message: sentence(&error),
+            }),
+        }
+    }
+    admitted.sort_by(|a, b| a.name.cmp(&b.name));
+    refused.sort_by(|a, b| a.name.cmp(&b.name));
+    (admitted, refused)
+}
+
+fn check_address(port: &WantedPort, subnet: Ipv4Net, gateway: Ipv4Addr) -> Result<(), Error> {
+    let name = format!("Port {}", port.name);
+    let bad = |rule| Err(invalid(&name, "spec.ip", &port.ip.to_string(), rule));
+    let of_the_range = subnet.prefix_len() < 31 && (port.ip == subnet.network() || port.ip == subnet.broadcast());
+    match port.ip {
+        ip if !subnet.contains(&ip) || of_the_range => bad("must be a usable address of the network's range"),
+        ip if ip == gateway => bad("it is the network's own address"),
+        _ => Ok(()),
+    }
+}
+
+fn check_alone(
+    port: &WantedPort,
+    addresses: &HashMap<Ipv4Addr, String>,
+    macs: &HashMap<[u8; 6], String>,
+) -> Result<(), Error> {
+    let taken = |field, other: &String| Error::Taken { port: port.name.clone(), field, other: other.clone() };
+    match (addresses.get(&port.ip), macs.get(&port.mac)) {
+        (Some(other), _) => Err(taken("spec.ip", other)),
+        (None, Some(other)) => Err(taken("spec.mac", other)),
+        (None, None) => Ok(()),
+    }
 }
 
 fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
@@ -163,6 +240,7 @@ pub(super) mod samples {
 mod tests {
     use super::samples::*;
     use super::*;
+    use crds::PortSpec;
 
     #[test]
     fn ports_come_in_order_with_defaults_filled_in() {
@@ -173,6 +251,34 @@ mod tests {
         assert_eq!(wanted.ports[0].tap, "tapaaaaaaaabb02");
         assert_eq!(wanted.bridge, "br111111112222");
         assert!(wanted.dhcp.is_some());
+    }
+
+    #[test]
+    fn a_port_that_contradicts_an_older_one_or_the_network_is_refused_alone() {
+        let changed = |number: u8, age: i64, change: &dyn Fn(&mut PortSpec)| {
+            let mut port = (*port(number)).clone();
+            port.metadata.creation_timestamp = serde_json::from_value(format!("2026-01-01T00:00:0{age}Z").into()).ok();
+            change(&mut port.spec);
+            Arc::new(port)
+        };
+        let ports = [
+            changed(2, 2, &|_| {}),
+            changed(3, 1, &|_| {}),
+            changed(4, 3, &|spec| spec.ip = Some("10.9.0.3".into())),
+            changed(5, 3, &|spec| spec.mac = Some("52:54:00:00:00:02".into())),
+            changed(6, 0, &|spec| spec.ip = Some("10.9.0.1".into())),
+            changed(7, 0, &|spec| spec.ip = Some("10.10.0.7".into())),
+            changed(8, 0, &|spec| spec.mac = Some("a stranger's".into())),
+            // What is refused takes nothing from others.
+            changed(9, 4, &|spec| spec.ip = Some("10.9.0.5".into())),
+        ];
+        let wanted = wanted(&names(), &network(), &ports).unwrap();
+        assert_eq!(wanted.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(), ["p2", "p3", "p9"]);
+        let refused: Vec<_> = wanted.refused.iter().map(|one| (one.name.as_str(), one.reason)).collect();
+        let taken = "AddressTaken";
+        let invalid = "InvalidSpec";
+        assert_eq!(refused, [("p4", taken), ("p5", taken), ("p6", invalid), ("p7", invalid), ("p8", invalid)]);
+        assert_eq!(wanted.refused[0].message, "spec.ip of Port p4 is taken by Port p3, which is older");
     }
 
     #[test]

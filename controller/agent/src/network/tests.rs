@@ -3,15 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use crds::Port;
 use host::link::Change;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::watcher;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::cells::{Cells, Done};
 use super::error::Error;
 use super::hands::Hands;
 use super::plan::{Wanted, samples, wanted};
 use crate::layout::Layout;
-use control_loop::queue;
+use control_loop::{Cache, Pace, Reconciler, queue};
 
 /// Remembers what is there; `failing` names the calls that fail, counted from 0.
 #[derive(Default)]
@@ -150,4 +156,50 @@ async fn askers_whose_moment_a_pass_has_seen_need_none_of_their_own() {
     assert_eq!(lab.hands.0.lock().unwrap().calls, calls);
     lab.pass(&[2]).await.unwrap();
     assert!(lab.hands.0.lock().unwrap().calls > calls, "a later asker is looked for");
+}
+
+/// Tells whose look was asked for.
+struct Teller(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl Reconciler for Teller {
+    type Kind = Port;
+    type Error = Error;
+
+    async fn reconcile(&self, port: Arc<Port>) -> Result<Action, Error> {
+        let _ = self.0.send(port.name_any());
+        Ok(Action::await_change())
+    }
+}
+
+#[tokio::test]
+async fn a_refused_port_holds_up_nobody_and_looks_again_when_the_older_one_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path()).unwrap();
+    layout.create().unwrap();
+    let (older, mut younger) = (samples::port(2), (*samples::port(3)).clone());
+    younger.spec.ip.clone_from(&older.spec.ip);
+    let younger = Arc::new(younger);
+    let ((queue, requests), (cache, mut writer)) = (queue(), Cache::new());
+    for heard in [watcher::Event::Init, watcher::Event::InitApply((*younger).clone()), watcher::Event::InitDone] {
+        writer.apply_watcher_event(&heard);
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let engine =
+        control_loop::run(Teller(tell), cache, queue.clone(), requests, Pace::at_once(1), CancellationToken::new());
+    let _engine = AbortOnDropHandle::new(tokio::spawn(engine));
+    let cells = Cells::new(Arc::new(FakeHands::default()), samples::names(), layout, queue);
+    let uid = samples::network().metadata.uid.unwrap();
+    let pass = async |ports: &[Arc<Port>]| {
+        let ticket = cells.ticket();
+        cells.converge(&uid, ticket, || wanted(&samples::names(), &samples::network(), ports)).await.unwrap()
+    };
+
+    let done = pass(&[older.clone(), younger.clone()]).await;
+    let refused: Vec<_> = done.refused.iter().map(|one| (one.name.as_str(), one.reason)).collect();
+    assert_eq!(refused, [("p3", "AddressTaken")]);
+    assert!(!done.netns.is_empty(), "the other one is served");
+    assert_eq!(told.recv().await.as_deref(), Some("p3"), "it has something to tell");
+    assert_eq!(pass(&[older, younger.clone()]).await.drift, [], "a refusal is no drift");
+    assert!(pass(&[younger]).await.refused.is_empty());
+    assert_eq!(told.recv().await.as_deref(), Some("p3"), "it can be served now");
 }
