@@ -88,6 +88,9 @@ pub struct FaultStatus {
     /// Process that was harmed, so that a repeat after a crash harms no successor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
+    /// When that process started, in clock ticks since the host's boot: a later process may get the same pid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_start_time: Option<u64>,
     /// When it was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected_at: Option<Timestamp>,

@@ -84,7 +84,7 @@ impl Faults {
     }
 
     async fn inject(&self, fault: &Fault, found: &Found) -> Result<Action, Error> {
-        let victim = found.process.filter(|id| fault.status.as_ref().is_some_and(|status| status.pid == Some(id.pid)));
+        let victim = plan::victim(fault, found);
         let done = match victim {
             // Gone: killed by us before a crash, or dead by itself. Either way the plug is out.
             None => Ok(()),
@@ -118,7 +118,7 @@ impl Faults {
     }
 
     async fn revert(&self, fault: &Fault, found: &Found) -> Result<Action, Error> {
-        let victim = found.process.filter(|id| fault.status.as_ref().is_some_and(|status| status.pid == Some(id.pid)));
+        let victim = plan::victim(fault, found);
         if let (FaultAction::Pause, Some(id)) = (fault.spec.action, victim) {
             self.monitor(&found.uid, id)?.resume().await?;
         }

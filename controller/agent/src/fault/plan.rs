@@ -60,6 +60,15 @@ pub fn plan(fault: &Fault, found: &Found, now: Timestamp) -> Next {
     }
 }
 
+/// The process that was stored as the one to hit, while it lives. A start time that was never stored tells nothing.
+pub fn victim(fault: &Fault, found: &Found) -> Option<ProcessId> {
+    let status = fault.status.as_ref()?;
+    let is_it = |id: &ProcessId| {
+        status.pid == Some(id.pid) && status.pid_start_time.is_none_or(|started| started == id.start_time)
+    };
+    found.process.filter(is_it)
+}
+
 fn plan_injected(fault: &Fault, deleted: bool, now: Timestamp) -> Next {
     if deleted || fault.spec.action != FaultAction::Pause {
         return Next::Revert;
@@ -106,6 +115,17 @@ mod tests {
         assert_eq!(next(&fault("Kill", "Pending"), &running()), Next::Announce(ID));
         assert_eq!(next(&fault("Kill", "Injecting"), &running()), Next::Inject);
         assert!(matches!(next(&fault("Kill", "Pending"), &Found::default()), Next::Wait { .. }));
+    }
+
+    #[test]
+    fn a_later_process_with_the_victims_pid_is_not_hit() {
+        let mut fault = fault("Kill", "Pending");
+        fault.status = Some(super::super::status::injecting(&fault, ID));
+        assert_eq!(next(&fault, &running()), Next::Inject);
+        assert_eq!(victim(&fault, &running()), Some(ID));
+        let later = Found { process: Some(ProcessId { start_time: 2, ..ID }), ..running() };
+        assert_eq!(victim(&fault, &later), None);
+        assert_eq!(victim(&fault, &Found::default()), None);
     }
 
     #[test]

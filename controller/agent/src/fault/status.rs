@@ -20,6 +20,7 @@ pub fn injecting(fault: &Fault, id: ProcessId) -> FaultStatus {
     let mut status = before(fault);
     status.phase = FaultPhase::Injecting;
     status.pid = Some(id.pid);
+    status.pid_start_time = Some(id.start_time);
     status
 }
 
