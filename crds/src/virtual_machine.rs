@@ -94,7 +94,7 @@ pub enum RunStrategy {
     /// Started, and started again whenever it ends.
     #[default]
     Always,
-    /// Started again only when QEMU died; a guest that powers itself off stays off.
+    /// Started again when QEMU died or the guest panicked; a guest that powers itself off stays off.
     RerunOnFailure,
     /// Powered off, disks kept.
     Halted,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crds::virtual_machine::Readiness;
 use host::qemu::guest_agent::{GuestAgent, Program};
-use host::qemu::monitor::{Event, Monitor};
+use host::qemu::monitor::{Event, GuestEnd, Monitor};
 use process::ProcessId;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::AbortHandle;
@@ -34,8 +34,6 @@ const MISSES: u32 = 3;
 const EAGER: Duration = Duration::from_secs(1);
 /// How long to wait for QEMU's monitor before trying again.
 const MONITOR: Duration = Duration::from_secs(10);
-/// How long after QEMU's end its last event may take to be read.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a failed command's last words that are told.
 const WORDS: usize = 300;
 /// How long they stand before newer ones are told. Many a program puts the time into its complaint, and a machine that is not
@@ -57,8 +55,8 @@ pub struct Vitals {
     pub boot_id: Option<String>,
     /// What the readiness command says.
     pub probe: Probe,
-    /// The guest switched itself off.
-    pub guest_off: bool,
+    /// The guest has ended by itself and its QEMU waits for us.
+    pub guest_end: Option<GuestEnd>,
 }
 
 impl Vitals {
@@ -122,7 +120,6 @@ struct Shared {
     vitals: Mutex<Vitals>,
     monitor: Mutex<Option<Monitor>>,
     agent_opened: Notify,
-    farewell: Notify,
     connected: Notify,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -147,7 +144,6 @@ impl Follower {
             vitals: Mutex::default(),
             monitor: Mutex::new(monitor),
             agent_opened: Notify::new(),
-            farewell: Notify::new(),
             connected: Notify::new(),
             wake: Box::new(wake),
         });
@@ -217,13 +213,8 @@ async fn follow(
     agent: GuestAgent,
     readiness: watch::Receiver<Option<Readiness>>,
 ) {
-    let ended = async {
-        id.exited().await;
-        // Its last event tells whether the guest wanted it so; the monitor closes right behind it.
-        let _ = tokio::time::timeout(FAREWELL, shared.farewell.notified()).await;
-    };
     tokio::select! {
-        () = ended => {}
+        () = id.exited() => {}
         () = follow_monitor(&run_dir, &shared) => {}
         () = follow_agent(&shared, &agent) => {}
         () = follow_readiness(&shared, &agent, readiness) => {}
@@ -257,14 +248,7 @@ async fn follow_events(monitor: &Monitor, shared: &Shared) {
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
-            () = monitor.closed() => {
-                // What was said last may still wait to be read, the guest's farewell above all.
-                while let Ok(event) = events.try_recv() {
-                    note(&event, shared);
-                }
-                shared.farewell.notify_one();
-                return;
-            }
+            () = monitor.closed() => return,
         };
         match event {
             Ok(event) => {
@@ -281,9 +265,6 @@ async fn follow_events(monitor: &Monitor, shared: &Shared) {
 
 fn note(event: &Event, shared: &Shared) {
     match event {
-        Event::Shutdown { by_guest: true, reason } if reason == "guest-shutdown" => {
-            shared.change(|vitals| vitals.guest_off = true);
-        }
         Event::GuestAgent { open: true } => shared.agent_opened.notify_one(),
         Event::GuestAgent { open: false } | Event::Reset { .. } => shared.change(Vitals::fall_silent),
         _ => {}
@@ -293,8 +274,9 @@ fn note(event: &Event, shared: &Shared) {
 async fn look_at_processors(monitor: &Monitor, shared: &Shared) {
     match monitor.status().await {
         Ok(status) => shared.change(|vitals| {
-            vitals.paused = !status.running;
-            vitals.paused_because = (!status.running).then_some(status.state);
+            vitals.guest_end = status.guest_end();
+            vitals.paused = !status.running && vitals.guest_end.is_none();
+            vitals.paused_because = vitals.paused.then_some(status.state);
         }),
         Err(error) => tracing::debug!(error = sentence(&error), "failed to ask QEMU for the processors' state"),
     }

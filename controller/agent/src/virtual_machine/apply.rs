@@ -13,7 +13,7 @@ use host::netns::{self, Namespaces};
 use host::qemu::accelerator::{Accelerator, Verdict};
 use host::qemu::command::tap_fd;
 use host::qemu::machine::RECORD;
-use host::qemu::monitor::Monitor;
+use host::qemu::monitor::{GuestEnd, Monitor};
 use host::qemu::reach::Identity;
 use host::qemu::start;
 use host::tap::{Spec, Tap, steal_fd};
@@ -104,7 +104,7 @@ impl Hands for HostHands {
             process,
             followed: follower.as_ref().is_some_and(|follower| Some(follower.id) == process),
             stopping: self.machines.is_stopping(uid),
-            guest_off: follower.is_some_and(|follower| follower.vitals().guest_off),
+            guest_end: follower.and_then(|follower| follower.vitals().guest_end).filter(|_| process.is_some()),
             directory: dir.exists(),
             state,
         })
@@ -114,7 +114,8 @@ impl Hands for HostHands {
         match step {
             Step::Adopt(id) => self.adopt(job, *id),
             Step::Stop(grace) => self.stop(job, *grace),
-            Step::NoteEnd { by_guest } => self.note_end(job, *by_guest),
+            Step::LetGo(end) => self.let_go(job, *end).await,
+            Step::NoteEnd => self.note_end(job),
             Step::Forgive => self.remember(job, State::forgive),
             Step::Prepare => self.prepare(job),
             Step::MakeRoot(_) => self.make_root(job).await,
@@ -292,7 +293,16 @@ impl HostHands {
         Ok(())
     }
 
-    fn note_end(&self, job: &Job, by_guest: bool) -> Result<(), Error> {
+    /// Written down first: a QEMU that is gone tells nobody why.
+    async fn let_go(&self, job: &Job, end: GuestEnd) -> Result<(), Error> {
+        self.remember(job, |state| state.switching_off = end == GuestEnd::PoweredOff)?;
+        let monitor = self.machines.follower(&job.owner.uid).and_then(|follower| follower.monitor());
+        let run_dir = self.layout.run_dir(&job.owner.uid);
+        host::qemu::stop::stop(&run_dir, monitor.as_ref(), None, Duration::ZERO).await?;
+        Ok(())
+    }
+
+    fn note_end(&self, job: &Job) -> Result<(), Error> {
         let run_dir = self.layout.run_dir(&job.owner.uid);
         let state = State::load(&self.dir(job))?;
         for nic in &state.nics {
@@ -300,7 +310,7 @@ impl HostHands {
         }
         self.machines.forget(&job.owner.uid);
         start::forget(&run_dir)?;
-        self.remember(job, |state| state.note_end(by_guest, Timestamp::now()))
+        self.remember(job, |state| state.note_end(Timestamp::now()))
     }
 
     async fn remove(&self, job: &Job) -> Result<(), Error> {

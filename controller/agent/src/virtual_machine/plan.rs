@@ -4,12 +4,14 @@
 //!                 ┌──────────────── Start ◄── (MakeRoot) ◄─────────────┐
 //!                 ▼                                                    │ wanted, back-off over
 //!   absent ──► running ──(Halted, deleted)── Stop ──► ended ──NoteEnd──┴─► off ──(deleted)── Remove
-//!                 └──────── guest switches off, QEMU dies ──► ended
+//!                 ├──────── QEMU dies ──► ended
+//!                 └──────── guest switches off or panics, QEMU waits ── LetGo ──► ended
 //! ```
 
 use std::time::Duration;
 
 use crds::virtual_machine::RunStrategy;
+use host::qemu::monitor::GuestEnd;
 use jiff::Timestamp;
 use process::ProcessId;
 
@@ -37,8 +39,8 @@ pub struct Found {
     pub followed: bool,
     /// A stop is under way here.
     pub stopping: bool,
-    /// The guest was seen to switch itself off.
-    pub guest_off: bool,
+    /// The guest has ended by itself, and its QEMU waits for us.
+    pub guest_end: Option<GuestEnd>,
     /// Its directory exists.
     pub directory: bool,
     /// What is remembered.
@@ -52,11 +54,10 @@ pub enum Step {
     Adopt(ProcessId),
     /// Begin to end the guest, by force after this long.
     Stop(Duration),
+    /// Write down how the guest ended, and let its QEMU go.
+    LetGo(GuestEnd),
     /// Write down that QEMU ended.
-    NoteEnd {
-        /// Because the guest switched itself off.
-        by_guest: bool,
-    },
+    NoteEnd,
     /// Forget that the guest switched itself off: the owner did so too.
     Forgive,
     /// Make the directory and give it a user.
@@ -97,6 +98,10 @@ fn plan_running(wanted: &Wanted, found: &Found, id: ProcessId, now: Timestamp) -
     if !found.followed || found.state.process != Some(id) {
         steps.push(Step::Adopt(id));
     }
+    if let Some(end) = found.guest_end.filter(|_| !found.stopping) {
+        steps.push(Step::LetGo(end));
+        return Plan::of(steps);
+    }
     let unwanted = wanted.deleted || wanted.strategy == RunStrategy::Halted;
     // A stop once begun is brought to its end: half of the guest's services are down already.
     if (unwanted || found.state.stopping_since.is_some()) && !found.stopping {
@@ -112,8 +117,7 @@ fn plan_off(wanted: &Wanted, found: &Found, now: Timestamp) -> Plan {
     }
     if found.state.process.is_some() {
         // Noted first, so that a crash right after cannot count the end twice. The next look goes on from there.
-        let note = Step::NoteEnd { by_guest: found.guest_off };
-        return Plan { steps: vec![note], look_again: Some(Duration::ZERO) };
+        return Plan { steps: vec![Step::NoteEnd], look_again: Some(Duration::ZERO) };
     }
     match wanted.strategy {
         RunStrategy::Halted if found.state.powered_off => Plan::of([Step::Forgive]),
@@ -222,9 +226,19 @@ mod tests {
     fn an_end_is_noted_before_anything_else() {
         let mut found = running();
         found.process = None;
-        assert_eq!(steps(&wanted(), &found), [Step::NoteEnd { by_guest: false }]);
-        found.guest_off = true;
-        assert_eq!(steps(&wanted(), &found), [Step::NoteEnd { by_guest: true }]);
+        assert_eq!(steps(&wanted(), &found), [Step::NoteEnd]);
+    }
+
+    #[test]
+    fn a_guest_that_ended_by_itself_is_let_go_unless_a_stop_does_so() {
+        let mut found = running();
+        found.guest_end = Some(GuestEnd::PoweredOff);
+        assert_eq!(steps(&wanted(), &found), [Step::LetGo(GuestEnd::PoweredOff)]);
+        let halted = Wanted { strategy: RunStrategy::Halted, ..wanted() };
+        assert_eq!(steps(&halted, &found), [Step::LetGo(GuestEnd::PoweredOff)]);
+        found.stopping = true;
+        found.state.stopping_since = Some(now());
+        assert_eq!(steps(&halted, &found), []);
     }
 
     #[test]

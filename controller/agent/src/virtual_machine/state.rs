@@ -36,6 +36,8 @@ pub struct State {
     pub ever_started: bool,
     /// When we began to stop it.
     pub stopping_since: Option<Timestamp>,
+    /// The guest switched itself off; its QEMU is let go.
+    pub switching_off: bool,
     /// The guest switched itself off and shall stay so.
     pub powered_off: bool,
     /// Short runs in a row.
@@ -92,16 +94,17 @@ impl State {
         self.started_at = Some(at);
         self.not_before = None;
         self.stopping_since = None;
+        self.switching_off = false;
         self.powered_off = false;
     }
 
     /// The QEMU is gone. The first restart comes at once, those after short runs ever later.
-    pub fn note_end(&mut self, by_guest: bool, now: Timestamp) {
+    pub fn note_end(&mut self, now: Timestamp) {
         let ran = self.started_at.map_or(SignedDuration::ZERO, |started| now.duration_since(started));
         let asked_for = self.stopping_since.take().is_some();
         self.failures = if asked_for || ran >= LONG_RUN { 0 } else { self.failures + 1 };
         self.not_before = (self.failures > 1).then(|| now + pause(self.failures));
-        self.powered_off = by_guest && !asked_for;
+        self.powered_off = std::mem::take(&mut self.switching_off) && !asked_for;
         self.process = None;
     }
 
@@ -133,13 +136,13 @@ mod tests {
         let mut pauses = Vec::new();
         for run in 0..4 {
             state.note_start(ID, at(run * 10));
-            state.note_end(false, at(run * 10 + 5));
+            state.note_end(at(run * 10 + 5));
             pauses.push(state.not_before.map(|t| t.as_second() - (run * 10 + 5)));
         }
         assert_eq!(pauses, [None, Some(1), Some(2), Some(4)]);
         assert_eq!(state.restarts, 3);
         state.note_start(ID, at(100));
-        state.note_end(false, at(200));
+        state.note_end(at(200));
         assert_eq!(state.not_before, None, "a long run wipes the slate clean");
     }
 
@@ -148,10 +151,12 @@ mod tests {
         let mut state = State::default();
         state.note_start(ID, at(0));
         state.stopping_since = Some(at(1));
-        state.note_end(true, at(2));
+        state.switching_off = true;
+        state.note_end(at(2));
         assert_eq!((state.failures, state.powered_off, state.process), (0, false, None));
         state.note_start(ID, at(3));
-        state.note_end(true, at(100));
+        state.switching_off = true;
+        state.note_end(at(100));
         assert!(state.powered_off);
         state.forgive();
         assert!(!state.powered_off);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use crds::virtual_machine::RunStrategy;
+use host::qemu::monitor::GuestEnd;
 use process::ProcessId;
 
 use super::plan::Step;
@@ -86,10 +87,13 @@ impl Hands for FakeHands {
                 host.found.state.stopping_since = Some(now);
                 host.found.process = None;
             }
-            Step::NoteEnd { by_guest } => {
+            Step::LetGo(end) => {
+                host.found.state.switching_off = *end == GuestEnd::PoweredOff;
+                (host.found.process, host.found.guest_end) = (None, None);
+            }
+            Step::NoteEnd => {
                 host.found.followed = false;
-                host.found.guest_off = false;
-                host.found.state.note_end(*by_guest, now);
+                host.found.state.note_end(now);
             }
             Step::Forgive => host.found.state.forgive(),
             Step::Remove => host.found = Found::default(),
@@ -150,6 +154,22 @@ async fn a_killed_machine_is_started_again_at_once_and_counted() {
     settle(&hands, &wants(RunStrategy::Always)).await;
     let found = hands.found();
     assert_eq!((found.state.restarts, found.process.is_some()), (1, true));
+}
+
+#[tokio::test]
+async fn what_switched_itself_off_rests_under_rerun_on_failure_and_what_panicked_does_not() {
+    for (end, strategy, runs) in [
+        (GuestEnd::PoweredOff, RunStrategy::Always, true),
+        (GuestEnd::PoweredOff, RunStrategy::RerunOnFailure, false),
+        (GuestEnd::Panicked, RunStrategy::RerunOnFailure, true),
+    ] {
+        let hands = FakeHands::default();
+        settle(&hands, &wants(strategy)).await;
+        hands.edit(|host| host.found.guest_end = Some(end));
+        settle(&hands, &wants(strategy)).await;
+        assert_eq!(hands.found().process.is_some(), runs, "{end:?} under {strategy:?}");
+        assert_eq!(hands.found().guest_end, None);
+    }
 }
 
 #[tokio::test]

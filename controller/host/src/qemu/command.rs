@@ -97,6 +97,8 @@ impl Arguments {
         self.option("-display", "none");
         self.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         self.option("-msg", "timestamp=on");
+        // A guest that powers itself off, or panics, waits for us to see why: an event is lost when nobody listens.
+        self.option("-action", "shutdown=pause");
     }
 
     fn platform(&mut self, machine: &Machine) {

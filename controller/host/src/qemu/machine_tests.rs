@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use process::ProcessId;
 
-use super::machine::samples;
-use super::monitor::{self, Event, Monitor};
+use super::machine::{Disk, DiskFormat, samples};
+use super::monitor::{self, Event, GuestEnd, Monitor};
 use super::reach::Identity;
 use super::start::{self, Error, Found};
 use super::stop::{self, Ended};
@@ -72,6 +72,32 @@ async fn pausing_resuming_and_resetting_are_told_as_events() {
     tokio::time::timeout(LONG, monitor.closed()).await.unwrap();
     let error = monitor.status().await.unwrap_err();
     assert!(matches!(error, monitor::Error::Closed { .. }), "{error}");
+}
+
+/// A boot sector that powers the machine off: SLP_EN into the PM1a control register, which the firmware of q35 puts at 0x604.
+const POWER_OFF: [u8; 10] = [0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd];
+
+#[tokio::test]
+async fn a_guest_that_powers_itself_off_waits_to_be_seen_and_goes_when_it_is_let() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("off.raw");
+    let mut disk = vec![0; 1 << 20];
+    disk[..POWER_OFF.len()].copy_from_slice(&POWER_OFF);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    std::fs::write(&path, disk).unwrap();
+    let boot =
+        Disk { node_name: "boot".into(), path, format: DiskFormat::Raw, read_only: false, serial: "boot".into() };
+    let (killed, monitor) = started(dir.path(), |machine| machine.disks.push(boot)).await;
+    assert_eq!(monitor.status().await.unwrap().guest_end(), None);
+    monitor.resume().await.unwrap();
+    tokio::time::timeout(LONG, monitor.guest_ended()).await.unwrap();
+    // Whoever was away when it happened sees it just as well.
+    drop(monitor);
+    let monitor = Monitor::open(dir.path(), LONG).await.unwrap();
+    assert_eq!(monitor.status().await.unwrap().guest_end(), Some(GuestEnd::PoweredOff));
+    assert!(killed.0.is_alive());
+    assert_eq!(stop::stop(dir.path(), Some(&monitor), None, LONG).await.unwrap(), Ended::Gracefully);
+    assert_eq!(start::observe(dir.path()).unwrap(), Found::Absent);
 }
 
 #[tokio::test]

@@ -117,6 +117,26 @@ pub struct Status {
     pub state: String,
 }
 
+/// What became of a guest that has ended while its QEMU waits for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestEnd {
+    /// It powered itself off.
+    PoweredOff,
+    /// Its kernel gave up.
+    Panicked,
+}
+
+impl Status {
+    /// How the guest ended, when it has.
+    pub fn guest_end(&self) -> Option<GuestEnd> {
+        match self.state.as_str() {
+            "shutdown" => Some(GuestEnd::PoweredOff),
+            "guest-panicked" => Some(GuestEnd::Panicked),
+            _ => None,
+        }
+    }
+}
+
 /// The one connection to a QEMU, shared by cloning.
 #[derive(Clone)]
 pub struct Monitor(Arc<Connection>);
@@ -213,6 +233,18 @@ impl Monitor {
             // QEMU may be gone before its answer is out.
             Ok(_) | Err(Error::Closed { .. }) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Returns when the guest has ended by itself, or its QEMU is gone.
+    pub async fn guest_ended(&self) {
+        // Subscribed before the look, so that nothing falls between the two.
+        let mut events = self.events();
+        while self.status().await.is_ok_and(|status| status.guest_end().is_none()) {
+            tokio::select! {
+                event = events.recv() => drop(event),
+                () = self.closed() => return,
+            }
         }
     }
 

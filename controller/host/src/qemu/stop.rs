@@ -1,7 +1,7 @@
 //! Ending a machine: kindly, then firmly, then surely.
 //!
 //! ```text
-//!  guest agent or power button ──grace──► quit ──► SIGKILL through a pidfd
+//!  guest agent or power button ──off, or grace over──► quit ──► SIGKILL through a pidfd
 //! ```
 
 use std::path::Path;
@@ -53,15 +53,14 @@ async fn end(
     agent: Option<&GuestAgent>,
     grace: Duration,
 ) -> Result<Ended, Error> {
-    if !grace.is_zero() && ask(monitor, agent).await && gone(id, grace).await {
-        return Ok(Ended::Gracefully);
-    }
+    let asked = !grace.is_zero() && ask(monitor, agent).await;
+    let obeyed = asked && off(id, monitor, grace).await;
     if !id.is_alive() {
         return Ok(Ended::Gracefully);
     }
     if let Some(monitor) = monitor {
         match monitor.quit().await {
-            Ok(()) if gone(id, QUIT).await => return Ok(Ended::Quit),
+            Ok(()) if gone(id, QUIT).await => return Ok(if obeyed { Ended::Gracefully } else { Ended::Quit }),
             Ok(()) => tracing::warn!(pid = id.pid, "QEMU did not end when told to; it is killed"),
             Err(error) => tracing::warn!(pid = id.pid, %error, "failed to tell QEMU to end; it is killed"),
         }
@@ -87,6 +86,7 @@ async fn ask(monitor: Option<&Monitor>, agent: Option<&GuestAgent>) -> bool {
     match monitor.status().await {
         // It has not run one instruction.
         Ok(status) if status.state == "prelaunch" => return false,
+        Ok(status) if status.guest_end().is_some() => return true,
         // A paused guest hears nothing.
         Ok(status) if !status.running => drop(monitor.resume().await),
         Ok(_) => {}
@@ -98,6 +98,22 @@ async fn ask(monitor: Option<&Monitor>, agent: Option<&GuestAgent>) -> bool {
         return true;
     }
     monitor.power_down().await.is_ok()
+}
+
+/// Whether the guest is off in time. Its QEMU waits for us then, or is gone.
+async fn off(id: ProcessId, monitor: Option<&Monitor>, within: Duration) -> bool {
+    let off = async {
+        match monitor {
+            Some(monitor) => {
+                monitor.guest_ended().await;
+                if monitor.is_closed() {
+                    id.exited().await;
+                }
+            }
+            None => id.exited().await,
+        }
+    };
+    tokio::time::timeout(within, off).await.is_ok()
 }
 
 async fn gone(id: ProcessId, within: Duration) -> bool {
