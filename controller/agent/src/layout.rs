@@ -82,6 +82,11 @@ impl Layout {
         Ok(())
     }
 
+    /// The data directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Machines.
     pub fn vms(&self) -> PathBuf {
         self.root.join("vms")

@@ -2,19 +2,22 @@
 //!
 //! An object that was deleted while this agent was away still has our finalizer and is retired as usual. What is swept
 //! here is the rest: objects whose finalizer somebody took off by hand, moved to another host, or lost with the store.
+//! Images are kept for a while after their last use, since whoever deletes one often makes it again.
 //! Only directories of our own data directory and namespaces with our prefix are looked at; everything else is not ours.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{Port, TenantNetwork, VirtualMachine, Volume};
+use crds::{Image, Port, TenantNetwork, VirtualMachine, Volume};
 use kube::{Client, ResourceExt};
 
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::network::cells::Cells;
 use crate::network::hands::HostHands as NetworkHands;
 use crate::running::Machines;
+use crate::shelf::Shelf;
+use crate::virtual_machine::state::State;
 use control_loop::{Cache, sentence};
 
 /// Grace for a guest without an object: somebody may still have its disk's last bytes in a cache.
@@ -28,16 +31,28 @@ pub struct Sweeper {
     pub volumes: Cache<Volume>,
     /// This host's ports.
     pub ports: Cache<Port>,
+    /// This host's images.
+    pub images: Cache<Image>,
     /// All networks.
     pub networks: Cache<TenantNetwork>,
     /// Realised networks.
     pub cells: Arc<Cells<NetworkHands>>,
     /// Running machines.
     pub machines: Arc<Machines>,
+    /// Built images.
+    pub shelf: Arc<Shelf>,
     /// Directories.
     pub layout: Layout,
     /// To ask the API itself before anything is removed.
     pub client: Client,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ImagesError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Cache(#[from] host::image::Error),
 }
 
 impl Sweeper {
@@ -46,10 +61,23 @@ impl Sweeper {
         for failure in [self.sweep_machines().await, self.sweep_volumes().await].into_iter().filter_map(Result::err) {
             tracing::warn!(error = sentence(&failure), "failed to look for what has no object");
         }
+        if let Err(failure) = self.sweep_images().await {
+            tracing::warn!(error = sentence(&failure), "failed to look for images that nobody uses");
+        }
         let machines_alone = self.vms.all().iter().any(|vm| vm.spec.interfaces.is_empty());
         for failure in self.cells.sweep(&self.needed_networks(), machines_alone).await {
             tracing::warn!(error = sentence(&failure), "failed to remove a network that nothing needs");
         }
+    }
+
+    /// What an Image of this host was built as, and what lies below a machine's disk, stays.
+    async fn sweep_images(&self) -> Result<(), ImagesError> {
+        let mut keys: BTreeSet<String> =
+            self.images.all().iter().filter_map(|image| image.status.as_ref()?.key.clone()).collect();
+        for owner in layout::owned(&self.layout.vms())? {
+            keys.extend(State::load(&self.layout.vm(&owner.uid))?.root);
+        }
+        Ok(self.shelf.keep(self.layout.root(), keys).await?)
     }
 
     fn needed_networks(&self) -> BTreeSet<String> {

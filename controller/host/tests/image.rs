@@ -171,9 +171,34 @@ async fn a_layer_without_packages_shares_the_root(builder: &Builder, base: &Buil
     assert_ne!(layer.key, base.key);
     assert_eq!(layer.packages, base.packages);
     check_content(&layer);
-    let removed = builder.remove_unused(&[layer.key.clone()].into()).await.unwrap();
-    assert_eq!(removed, std::slice::from_ref(&base.key), "the shared root must stay");
+    let place = base.disk.ancestors().nth(3).unwrap();
+    let impatient = Builder::open(Options { keep_unused: Duration::ZERO, ..options(place) }).await.unwrap();
+    impatient.declare("test", place, [layer.key.clone()].into()).await.unwrap();
+    assert_eq!(impatient.prune().await.unwrap(), std::slice::from_ref(&base.key), "the shared root must stay");
     assert!(builder.find(&base.key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_nobody_needs_goes_in_the_end_whoever_shares_the_cache() {
+    let cache = cache_dir();
+    let patient = Builder::open(options(cache.path())).await.unwrap();
+    let impatient = Builder::open(Options { keep_unused: Duration::ZERO, ..options(cache.path()) }).await.unwrap();
+    let mut keys = Vec::new();
+    for number in 0..3 {
+        let disk = cache.path().join(format!("{number}.raw"));
+        fs::write(&disk, vec![number; 1 << 20]).unwrap();
+        let recipe = imported(&disk, &sha256(&disk), DiskFormat::Raw);
+        keys.push(patient.build(&recipe, |_| ()).await.unwrap().key);
+    }
+    let (here, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    patient.declare("here", here.path(), [keys[0].clone()].into()).await.unwrap();
+    patient.declare("away", away.path(), [keys[1].clone()].into()).await.unwrap();
+    assert_eq!(patient.prune().await.unwrap(), Vec::<String>::new(), "it may be wanted again soon");
+    assert_eq!(impatient.prune().await.unwrap(), [keys[2].clone()]);
+    assert!(impatient.find(&keys[2]).await.unwrap().is_none());
+    drop(away);
+    assert_eq!(impatient.prune().await.unwrap(), [keys[1].clone()], "its user is gone");
+    assert!(impatient.find(&keys[0]).await.unwrap().is_some());
 }
 
 #[tokio::test]

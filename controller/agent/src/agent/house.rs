@@ -17,7 +17,6 @@ use crate::door::{Door, Lookup};
 use crate::fault::Faults;
 use crate::image::Images;
 use crate::layout::Layout;
-use crate::library::Library;
 use crate::names::Names;
 use crate::network::cells::Cells;
 use crate::network::peers::Peers;
@@ -25,6 +24,7 @@ use crate::network::{Ports, hands as network};
 use crate::objects::Objects;
 use crate::registration::{self, Registration};
 use crate::running::Machines;
+use crate::shelf::Shelf;
 use crate::sweep::Sweeper;
 use crate::taps::Taps;
 use crate::underlay::Underlay;
@@ -45,7 +45,7 @@ pub(super) struct House {
     layout: Layout,
     objects: Arc<Objects>,
     machines: Arc<Machines>,
-    library: Arc<Library>,
+    shelf: Arc<Shelf>,
     cells: Arc<Cells<network::HostHands>>,
     hands: apply::HostHands,
     rooms: Rooms,
@@ -88,12 +88,12 @@ impl House {
             ports: rooms.ports.queue.clone(),
         };
         let objects = Arc::new(Objects::new(options.client.clone(), &options.host_name));
-        let library = Arc::new(Library::new(builder));
+        let shelf = Arc::new(Shelf::new(builder, format!("{}.{}", options.instance, options.host_name)));
         Ok(House {
             layout,
             objects,
             machines,
-            library,
+            shelf,
             cells: Arc::new(cells),
             hands,
             rooms,
@@ -138,7 +138,7 @@ impl House {
     }
 
     fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
-        let House { layout, objects, machines, library, cells, hands, rooms, ends, host } = self;
+        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, host } = self;
         let mine = Some(selector.to_owned());
         let r = rooms.clone();
         let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
@@ -158,7 +158,7 @@ impl House {
             }
         });
         let requests = AllRequests { vms, ports, volumes, images, faults };
-        Judges { layout, objects, machines, library, cells, hands, rooms, requests, host }
+        Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host }
     }
 }
 
@@ -223,7 +223,7 @@ struct Judges {
     layout: Layout,
     objects: Arc<Objects>,
     machines: Arc<Machines>,
-    library: Arc<Library>,
+    shelf: Arc<Shelf>,
     cells: Arc<Cells<network::HostHands>>,
     hands: apply::HostHands,
     rooms: Rooms,
@@ -233,7 +233,7 @@ struct Judges {
 
 impl Judges {
     fn run_all(self, tasks: &mut Tasks) {
-        let Judges { layout, objects, machines, library, cells, hands, rooms, requests, host } = self;
+        let Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host } = self;
         let ports = Ports {
             objects: objects.clone(),
             ports: rooms.ports.cache.clone(),
@@ -247,14 +247,14 @@ impl Judges {
         tasks.judge(ports, &rooms.ports, requests.ports, MANY);
         let volumes = Volumes { objects: objects.clone(), machines: rooms.vms.cache.clone(), layout: layout.clone() };
         tasks.judge(volumes, &rooms.volumes, requests.volumes, FEW);
-        let images = Images::new(objects.clone(), rooms.images.cache.clone(), library.clone());
+        let images = Images::new(objects.clone(), rooms.images.cache.clone(), shelf.clone());
         tasks.judge(images, &rooms.images, requests.images, MANY);
         let references = References {
             images: rooms.images.cache.clone(),
             ports: rooms.ports.cache.clone(),
             volumes: rooms.volumes.cache.clone(),
             networks: rooms.networks.clone(),
-            library,
+            shelf: shelf.clone(),
             layout: layout.clone(),
         };
         let vms = VirtualMachines { objects: objects.clone(), references, hands };
@@ -266,9 +266,11 @@ impl Judges {
             vms: rooms.vms.cache.clone(),
             volumes: rooms.volumes.cache.clone(),
             ports: rooms.ports.cache.clone(),
+            images: rooms.images.cache.clone(),
             networks: rooms.networks.clone(),
             cells,
             machines,
+            shelf,
             layout: layout.clone(),
             client: tasks.client.clone(),
         };

@@ -16,8 +16,8 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use tokio::sync::{Semaphore, watch};
 
-use crate::library::Library;
 use crate::objects::Objects;
+use crate::shelf::Shelf;
 use control_loop::{Cache, Failure, Reconciler, Retry, sentence};
 use error::Error;
 
@@ -30,14 +30,14 @@ const TELL: Duration = Duration::from_secs(2);
 pub struct Images {
     objects: Arc<Objects>,
     images: Cache<Image>,
-    library: Arc<Library>,
+    shelf: Arc<Shelf>,
     slots: Semaphore,
 }
 
 impl Images {
-    /// Builds into `library`.
-    pub fn new(objects: Arc<Objects>, images: Cache<Image>, library: Arc<Library>) -> Self {
-        Self { objects, images, library, slots: Semaphore::new(BUILDS) }
+    /// Builds into `shelf`.
+    pub fn new(objects: Arc<Objects>, images: Cache<Image>, shelf: Arc<Shelf>) -> Self {
+        Self { objects, images, shelf, slots: Semaphore::new(BUILDS) }
     }
 }
 
@@ -86,7 +86,7 @@ impl Images {
     async fn present(&self, image: &Image) -> Result<Option<Built>, Error> {
         let status = image.status.clone().unwrap_or_default();
         match status.key {
-            Some(key) if status.observed_generation == image.metadata.generation => Ok(self.library.look(&key).await?),
+            Some(key) if status.observed_generation == image.metadata.generation => Ok(self.shelf.look(&key).await?),
             _ => Ok(None),
         }
     }
@@ -101,7 +101,7 @@ impl Images {
         let (progress, mut told) = watch::channel(None::<Progress>);
         self.objects.publish(image, status::building(image, "waiting for a free builder")).await?;
         let _slot = self.slots.acquire().await.map_err(|_| Error::Stopping)?;
-        let mut build = std::pin::pin!(self.library.build(&recipe, move |step| drop(progress.send(Some(step)))));
+        let mut build = std::pin::pin!(self.shelf.build(&recipe, move |step| drop(progress.send(Some(step)))));
         let mut clock = tokio::time::interval(TELL);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

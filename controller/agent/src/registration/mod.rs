@@ -62,6 +62,8 @@ pub async fn keep(client: Client, registration: Registration, shutdown: Cancella
         };
         if let Err(error) = told.await {
             tracing::warn!(error = sentence(&error), "failed to tell the API that this host lives; trying again");
+            // Meanwhile it may have been given up for lost.
+            registered = false;
             beat.reset_after(RETRY);
         }
     }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::error::{Error, Waiting};
 use crate::layout::Layout;
-use crate::library::{BuiltImage, Library};
 use crate::mac::parse_mac;
 use crate::names;
+use crate::shelf::{BuiltImage, Shelf};
 use control_loop::{Cache, sentence};
 
 /// Everything needed to build the machine.
@@ -78,7 +78,7 @@ pub struct References {
     /// All networks.
     pub networks: Cache<TenantNetwork>,
     /// Built images.
-    pub library: Arc<Library>,
+    pub shelf: Arc<Shelf>,
     /// Directories.
     pub layout: Layout,
 }
@@ -123,7 +123,7 @@ async fn resolve_image(vm: &VirtualMachine, references: &References) -> Result<B
         message: format!("Image {name} is not ready on this host; see its status."),
     };
     let key = status.key.filter(|_| is_true(&status.conditions, READY)).ok_or_else(not_ready)?;
-    match references.library.find(&key).await {
+    match references.shelf.find(&key).await {
         Ok(built) => built.ok_or_else(not_ready),
         Err(error) => Err(Waiting { reason: error.category(), message: sentence(&error) }),
     }

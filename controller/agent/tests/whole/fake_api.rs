@@ -63,6 +63,16 @@ impl FakeApi {
         self.0.state.lock().unwrap().writes.iter().filter(ours).map(|(k, v)| (k.clone(), *v)).collect()
     }
 
+    /// Returns when nobody but the heartbeat has written for this long.
+    pub async fn quiet_for(&self, time: std::time::Duration) {
+        let mut changes = self.0.revision.subscribe();
+        let mut last = self.all_writes();
+        while let Ok(changed) = tokio::time::timeout(time, changes.wait_for(|_| self.all_writes() != last)).await {
+            drop(changed);
+            last = self.all_writes();
+        }
+    }
+
     pub fn objects(&self, resource: &str) -> Vec<Value> {
         let state = self.0.state.lock().unwrap();
         state.objects.get(resource).map(|all| all.values().cloned().collect()).unwrap_or_default()

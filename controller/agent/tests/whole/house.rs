@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use agent::names::Names;
 use agent::{Agent, AgentOptions};
@@ -73,10 +74,17 @@ impl House {
             identity: authority.issue(&subject, &Usage::Both { names }).unwrap(),
             ca_pem: authority.cert_pem().to_owned(),
         };
+        let hosts = self.api.objects("hosts");
+        let us = hosts.iter().find(|host| host["metadata"]["name"] == json!(self.host));
+        let before = us.map(|host| host["status"]["endpoint"].clone());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(Agent::run(options, shutdown.clone()));
         self.running = Some((shutdown, task));
-        let ready = |host: &Value| host["status"]["endpoint"].is_string();
+        // The endpoint's port changes with every start, which tells the new agent from the old.
+        let ready = |host: &Value| {
+            let endpoint = &host["status"]["endpoint"];
+            endpoint.is_string() && Some(endpoint) != before.as_ref()
+        };
         self.api.until("hosts", &format!("/{}", self.host), "registered", ready).await;
     }
 
@@ -87,23 +95,10 @@ impl House {
         }
     }
 
-    /// The endpoint's port changes with every start, so this tells the new agent from the old.
-    pub async fn host_registered_again(&self) {
-        let writes = self.api.writes("hosts");
-        self.until(|| self.api.writes("hosts") >= writes).await;
-    }
-
-    /// Writes so far, once none has come for a second.
+    /// Writes so far, once none has come for a while.
     pub async fn settled_writes(&self) -> BTreeMap<String, usize> {
-        let mut last = self.api.all_writes();
-        loop {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
-            let now = self.api.all_writes();
-            if now == last {
-                return now;
-            }
-            last = now;
-        }
+        self.api.quiet_for(Duration::from_millis(1500)).await;
+        self.api.all_writes()
     }
 
     pub async fn until(&self, holds: impl Fn() -> bool) {
@@ -159,6 +154,24 @@ impl House {
         let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let spec = json!({"file": {"path": path, "digest": format!("sha256:{digest}")}});
         self.create("Image", "images", name, spec).await;
+    }
+
+    /// Directories of images in the cache, and whether nobody has used them for more than a week.
+    pub fn images(&self) -> Vec<(PathBuf, bool)> {
+        let images = std::fs::read_dir(self.dir.path().join("cache/images")).into_iter().flatten().flatten();
+        let week_ago = SystemTime::now() - Duration::from_secs(7 * 24 * 3600);
+        let used = |path: &Path| std::fs::metadata(path.join("used")).and_then(|found| found.modified());
+        images.map(|entry| (entry.path(), used(&entry.path()).is_ok_and(|time| time < week_ago))).collect()
+    }
+
+    /// Makes all images look as if nobody had used them for a long time.
+    pub fn age_images(&self) {
+        for (image, _) in self.images() {
+            for file in ["used", "image.json"] {
+                let file = std::fs::File::options().create(true).truncate(false).write(true).open(image.join(file));
+                file.unwrap().set_modified(SystemTime::now() - Duration::from_secs(30 * 24 * 3600)).unwrap();
+            }
+        }
     }
 
     pub async fn apply_volume(&self, name: &str) {

@@ -24,6 +24,7 @@ use super::rootfs::installed;
 use super::sources::render_sources;
 use super::tree::Tree;
 use super::units::apply_unit;
+use super::uses::{Uses, idle};
 
 /// Space that unpacking a root and making a disk of it takes for a while.
 const SPACE_BYTES: u64 = 1 << 30;
@@ -39,6 +40,8 @@ pub struct Options {
     pub converter: (u32, u32),
     /// Age at which package lists are fetched again.
     pub lists_max_age: Duration,
+    /// How long an image is kept that nobody uses.
+    pub keep_unused: Duration,
 }
 
 impl Options {
@@ -50,6 +53,8 @@ impl Options {
             // Debian leaves this range to nobody (Policy §9.2.2 ends at 59999 for packages).
             converter: (62_180, 62_180),
             lists_max_age: Duration::from_secs(6 * 3600),
+            // Whoever tests every day, or takes a long weekend, finds yesterday's images.
+            keep_unused: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -123,13 +128,14 @@ impl Builder {
         self.run(move |builder| {
             report.step(0, "resolving packages");
             let plan = builder.plan(&recipe)?;
-            if let Some(found) = builder.load(plan.key())? {
+            if let Some(found) = builder.use_present(plan.key())? {
                 return Ok(found);
             }
             require_root()?;
             report.step(1, "waiting for an equal build");
             let _lock = Lock::take(&builder.cache.lock(plan.key()))?;
             if let Some(found) = builder.load(plan.key())? {
+                builder.cache.touch(&builder.cache.image(plan.key()))?;
                 return Ok(found);
             }
             let built = match &plan {
@@ -145,7 +151,7 @@ impl Builder {
     /// The image with this key, if it is there.
     pub async fn find(&self, key: &str) -> Result<Option<Built>> {
         let key = key.to_owned();
-        self.run(move |builder| builder.load(&key)).await
+        self.run(move |builder| builder.use_present(&key)).await
     }
 
     /// Reads the whole disk again and fails when it is no longer what was built.
@@ -161,16 +167,24 @@ impl Builder {
         .await
     }
 
-    /// Removes every image not named, with what only those needed; answers the keys removed.
-    pub async fn remove_unused(&self, keep: &BTreeSet<String>) -> Result<Vec<String>> {
-        let keep = keep.clone();
-        self.run(move |builder| {
+    /// Says which images `user`, whose files are in `dir`, cannot do without: they stay until it says otherwise.
+    pub async fn declare(&self, user: &str, dir: &Path, keys: BTreeSet<String>) -> Result<()> {
+        let (user, uses) = (user.to_owned(), Uses { dir: dir.to_owned(), keys });
+        self.run(move |builder| builder.cache.declare(&user, &uses)).await
+    }
+
+    /// Removes images that no user declares and nobody has asked for in a long time, with what only those needed; answers
+    /// the keys removed.
+    pub async fn prune(&self) -> Result<Vec<String>> {
+        self.run(|builder| {
+            let (cache, keep) = (&builder.cache, builder.options.keep_unused);
+            let used = cache.in_use(keep)?;
+            let wanted = |key: &str| used.contains(key) || idle(&cache.image(key)) < keep;
             let mut rootfs = BTreeSet::new();
-            for key in builder.cache.images()?.into_iter().filter(|key| keep.contains(key)) {
-                let description = builder.describe(&key)?;
-                rootfs.extend(description.and_then(|found| found.system).map(|system| system.rootfs));
+            for key in cache.images()?.into_iter().filter(|key| wanted(key)) {
+                rootfs.extend(builder.describe(&key)?.and_then(|found| found.system).map(|system| system.rootfs));
             }
-            builder.cache.retain(&keep, &rootfs)
+            cache.retain(wanted, |key| rootfs.contains(key) || idle(&cache.rootfs(key)) < keep)
         })
         .await
     }
@@ -192,6 +206,7 @@ impl Builder {
         // Held until the image is there: a root that no image names is removed when nobody uses it.
         let (found, _lock) = rootfs.ensure(&self.cache, apt, report)?;
         let below = self.cache.rootfs(&rootfs.key);
+        self.cache.touch(&below)?;
         self.cache.require_space(SPACE_BYTES)?;
         let partial = self.cache.fresh_partial(key)?;
         report.step(80, "unpacking the root");
@@ -252,6 +267,17 @@ impl Builder {
             true => self.cache.load(&self.cache.image(key).join("image.json")),
             false => Ok(None),
         }
+    }
+
+    /// The image, if it is there; it counts as used from now on. While somebody builds or removes it, it is not there.
+    fn use_present(&self, key: &str) -> Result<Option<Built>> {
+        if self.describe(key)?.is_none() {
+            return Ok(None);
+        }
+        let Some(_lock) = Lock::try_take_shared(&self.cache.lock(key))? else { return Ok(None) };
+        let found = self.load(key)?;
+        self.cache.touch(&self.cache.image(key))?;
+        Ok(found)
     }
 
     fn load(&self, key: &str) -> Result<Option<Built>> {

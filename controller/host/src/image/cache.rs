@@ -5,11 +5,11 @@
 //!        rootfs/KEY/   rootfs.json root.tar status kernel …   what images of equal packages share
 //!        partial/KEY/  a build under way; whoever holds locks/KEY owns it, and what nobody owns is rubbish
 //!        apt/SUITE/    package lists and files
+//!        uses/         who needs which images (see `uses`)
 //! ```
 //! A build writes below `partial` and renames at the end, so a crash leaves nothing but a directory that the next start
 //! removes.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,10 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(dir: PathBuf) -> Cache {
         Cache { dir }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(super) fn image(&self, key: &str) -> PathBuf {
@@ -113,13 +117,19 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes the images and root file systems that are not named, unless one is being built.
-    pub(super) fn retain(&self, images: &BTreeSet<String>, rootfs: &BTreeSet<String>) -> Result<Vec<String>> {
+    /// Removes the images and root file systems that nobody wants, unless one is being built.
+    pub(super) fn retain(
+        &self,
+        wants_image: impl Fn(&str) -> bool,
+        wants_rootfs: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
         let mut removed = Vec::new();
-        for (kind, kept) in [("images", images), ("rootfs", rootfs)] {
+        let kinds: [(&str, &dyn Fn(&str) -> bool); 2] = [("images", &wants_image), ("rootfs", &wants_rootfs)];
+        for (kind, wanted) in kinds {
             let dir = self.dir.join(kind);
-            for key in names(&dir)?.into_iter().filter(|key| !kept.contains(key)) {
-                if let Some(_lock) = Lock::try_take(&self.lock(&key))? {
+            for key in names(&dir)?.into_iter().filter(|key| !wanted(key)) {
+                // Asked again under the lock: somebody may have come for it since.
+                if let Some(_lock) = Lock::try_take(&self.lock(&key))?.filter(|_| !wanted(&key)) {
                     remove_tree(&dir.join(&key))?;
                     removed.push(key);
                 }
@@ -134,7 +144,7 @@ impl Cache {
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),

@@ -45,8 +45,17 @@ impl Lock {
 
     /// Takes the lock if nobody has it.
     pub(super) fn try_take(path: &Path) -> Result<Option<Lock>> {
+        Self::try_to(path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Shares the lock unless somebody has it alone.
+    pub(super) fn try_take_shared(path: &Path) -> Result<Option<Lock>> {
+        Self::try_to(path, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn try_to(path: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
         let file = open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, operation) {
             Ok(()) => Ok(Some(Lock { file, path: path.to_owned() })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(Error::io("lock", path)(errno.into())),

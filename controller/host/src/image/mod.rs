@@ -35,6 +35,7 @@ mod rootfs;
 mod sources;
 mod tree;
 mod units;
+mod uses;
 
 pub use builder::{Builder, Built, Options};
 pub use cmdline::kernel_command_line;

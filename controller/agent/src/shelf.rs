@@ -1,14 +1,16 @@
 //! The images that are there, found by key without reading the disk each time.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use host::image::{Builder, Built, Error, Progress, Recipe};
 
 /// A builder with a memory.
-pub struct Library {
+pub struct Shelf {
     builder: Builder,
+    /// Our name among those who share the builder's cache.
+    user: String,
     known: Mutex<HashMap<String, Built>>,
 }
 
@@ -39,10 +41,20 @@ impl From<Built> for BuiltImage {
     }
 }
 
-impl Library {
-    /// A library over this builder's cache.
-    pub fn new(builder: Builder) -> Self {
-        Self { builder, known: Mutex::default() }
+impl Shelf {
+    /// A shelf over this builder's cache.
+    pub fn new(builder: Builder, user: String) -> Self {
+        Self { builder, user, known: Mutex::default() }
+    }
+
+    /// Says that these images are needed by what is in `dir`, and lets go what nobody has needed for long.
+    pub async fn keep(&self, dir: &Path, keys: BTreeSet<String>) -> Result<(), Error> {
+        self.builder.declare(&self.user, dir, keys).await?;
+        for key in self.builder.prune().await? {
+            tracing::info!(key, "removed an image that nobody uses");
+            self.known.lock().unwrap_or_else(|broken| broken.into_inner()).remove(&key);
+        }
+        Ok(())
     }
 
     /// The image of that key, from memory where possible.
