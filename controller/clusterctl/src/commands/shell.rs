@@ -13,14 +13,22 @@
 
 use super::guest::{self, subresource};
 use super::stream;
-use super::terminal::{self, Ended, Raw};
-use anyhow::{Result, bail};
+use super::terminal::{self, Ended, Farewell, Raw};
+use anyhow::{Context, Result, bail};
 use crds::exec::{ExecRequest, ExecResult, ExecState};
 use kube::Client;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Arguments: terminal type, rows, columns (0: unknown). The port is opened once and held, for it forgets its size when
+/// How long the shell may take to listen; a busy emulated machine needs seconds to start one.
+const LISTENS: Duration = Duration::from_secs(20);
+/// Silence after which a shell that has ended has nothing more to say.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Arguments: terminal type, rows, columns (0: unknown), and a word that is said on the port when it listens. The port is opened once and held, for it forgets its size when
 /// nobody has it open. What the guest agent starts ignores interrupts, and no shell may undo that for itself: `env` can.
 const START: &str = r#"
 tty=/dev/ttyS0
@@ -35,6 +43,7 @@ export TERM="$1" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 cd "$HOME" 2>/dev/null || cd /
 shell=/bin/bash
 [ -x "$shell" ] || shell=/bin/sh
+printf '%s\r\n' "$4" >&3
 if env --default-signal=INT true 2>/dev/null; then
 	exec env --default-signal=INT,QUIT setsid -c "$shell" -il <&3 >&3 2>&3 3>&-
 fi
@@ -46,18 +55,32 @@ const RESIZE: &str = "stty rows \"$1\" cols \"$2\" </dev/ttyS0";
 
 /// Runs an interactive shell; the exit code is the shell's.
 pub async fn run(client: &Client, namespace: &str, machine: &str) -> Result<ExitCode> {
-    let stream = stream::open(client, &subresource(namespace, machine, "console")).await?;
+    let mut stream = stream::open(client, &subresource(namespace, machine, "console")).await?;
     eprintln!("{machine} has no SSH server: a root shell on its serial port. `exit` or ctrl-] ends it.");
     let raw = Raw::enter()?;
-    let ended = tokio::select! {
-        result = shell(client, namespace, machine) => result.map(Some),
-        ended = terminal::converse(stream, tokio::io::stdin(), std::io::stdout()) => ended.and_then(|ended| match ended {
+    let word = format!("clusterctl-{}", uuid::Uuid::new_v4());
+    let conversation = async {
+        let said = terminal::await_line(&mut stream, &format!("{word}\r\n"), LISTENS).await;
+        let mut output = std::io::stdout();
+        output.write_all(&said).context("failed to write to the terminal")?;
+        let keys: Box<dyn AsyncRead + Unpin + Send> = match std::io::stdin().is_terminal() {
+            true => Box::new(tokio::io::stdin()),
+            false => Box::new(Farewell::after(tokio::io::stdin())),
+        };
+        match terminal::converse(&mut stream, keys, &mut output).await? {
             Ended::Escaped => Ok(None),
             Ended::Closed => bail!("{machine} closed the connection"),
-        }),
+        }
+    };
+    let ended = tokio::select! {
+        result = shell(client, namespace, machine, &word) => result.map(Some),
+        ended = conversation => ended,
         () = resizes(client, namespace, machine) => Ok(None),
     };
     drop(raw);
+    if ended.is_ok() {
+        last_words(&mut stream).await?;
+    }
     eprintln!();
     let Some(result) = ended? else {
         once(client, namespace, machine, HANG_UP, Vec::new()).await?;
@@ -69,10 +92,19 @@ pub async fn run(client: &Client, namespace: &str, machine: &str) -> Result<Exit
     Ok(ExitCode::from(u8::try_from(result.exit_code.unwrap_or(1) & 0xff).unwrap_or(1)))
 }
 
+/// Shows what the shell said just before it ended: its end is told by another way than its words.
+async fn last_words(stream: &mut stream::Stream) -> Result<()> {
+    let mut words = vec![0; 4096];
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(LAST_WORDS, stream.read(&mut words)).await {
+        std::io::stdout().write_all(&words[..read]).context("failed to write to the terminal")?;
+    }
+    std::io::stdout().flush().context("failed to write to the terminal")
+}
+
 /// Starts the shell and waits for its end.
-async fn shell(client: &Client, namespace: &str, machine: &str) -> Result<ExecResult> {
+async fn shell(client: &Client, namespace: &str, machine: &str, word: &str) -> Result<ExecResult> {
     let (rows, columns) = terminal::size().unwrap_or((0, 0));
-    let arguments = vec![terminal_type(), rows.to_string(), columns.to_string()];
+    let arguments = vec![terminal_type(), rows.to_string(), columns.to_string(), word.to_owned()];
     once(client, namespace, machine, START, arguments).await
 }
 

@@ -1,6 +1,8 @@
 //! What a new user does, with the manifests that a new user gets.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -38,6 +40,7 @@ async fn vm_one_machine_is_tested_stopped_and_started() -> Result<()> {
 
     ensure!(exec(&lab, "one-vm", &["/bin/uname", "-s"])?.trim() == "Linux", "exec runs in the guest");
     ensure!(lab.run(&["exec", "one-vm", "--", "/bin/sh", "-c", "exit 7"])?.code == 7, "the code is the command's");
+    shell_on_the_serial_port(&lab)?;
     ensure!(lab.run(&["logs", "one-vm", "--tail", "5"])?.ok()?.lines().count() <= 5, "a log has a tail");
     let status = lab.run(&["status"])?.ok()?;
     ensure!(["host01", "one-vm", "Passed"].iter().all(|word| status.contains(word)), "{status}");
@@ -54,6 +57,37 @@ async fn vm_one_machine_is_tested_stopped_and_started() -> Result<()> {
     ensure!(qemus(&lab).is_empty() && machines::running(&lab, "dnsmasq").is_empty(), "deleted objects run on");
     println!("with stop, start and delete: {} s", begun.elapsed().as_secs());
     lab.finish()
+}
+
+/// The machine has no SSH server. What is typed comes through a pipe, or through a terminal that `script` makes.
+fn shell_on_the_serial_port(lab: &Lab) -> Result<()> {
+    let limit = Duration::from_secs(120);
+    let typed = |mut command: Command, keys: &str| -> Result<(Option<i32>, String)> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        // Dropped at once: the input has an end.
+        child.stdin.take().context("no input")?.write_all(keys.as_bytes())?;
+        let output = child.wait_with_output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    };
+    let said = lab.run(&["ssh", "one-vm", "--", "/bin/uname", "-s"])?.ok()?;
+    ensure!(said.trim() == "Linux", "a command needs no shell: {said}");
+    let (code, said) = typed(lab.command(limit, &["ssh", "one-vm"]), "echo answer-$((40 + 2))\nexit 3\n")?;
+    ensure!(code == Some(3) && said.contains("answer-42"), "a shell with piped input ended with {code:?}: {said}");
+    let (code, said) = typed(lab.command(limit, &["ssh", "root@one-vm"]), "tty; echo last-$((1 + 1))")?;
+    ensure!(
+        code == Some(0) && said.contains("/dev/ttyS0") && said.contains("last-2"),
+        "the end of the input ended the shell with {code:?}: {said}"
+    );
+    let ours = lab.command(limit, &["ssh", "one-vm"]);
+    let words: Vec<_> = [ours.get_program()].into_iter().chain(ours.get_args()).map(|w| w.to_string_lossy()).collect();
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &words.join(" "), "/dev/null"]);
+    script.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, said) = typed(script, "echo on-a-terminal-$((2 + 2))\nexit 4\n")?;
+    ensure!(code == Some(4) && said.contains("on-a-terminal-4"), "on a terminal it ended with {code:?}: {said}");
+    let (code, said) = typed(lab.command(limit, &["console", "one-vm"]), "\x1dnever typed")?;
+    ensure!(code == Some(0), "the escape ended the console with {code:?}: {said}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
