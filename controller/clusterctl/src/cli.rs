@@ -1,9 +1,9 @@
 //! The command line.
 
+use crate::global::Global;
 use crate::{commands, control, data};
 use anyhow::Result;
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Real machines from YAML: clusters, tenant networks, virtual machines and tests as Kubernetes-style objects.
@@ -23,20 +23,6 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Flags of every command.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Global {
-    /// Directory that holds everything of one instance.
-    #[arg(long, global = true, env = "CLUSTERCTL_DATA_DIR", default_value = "/var/lib/clusterctl", value_name = "DIR")]
-    pub data_dir: PathBuf,
-    /// Kubeconfig to use instead of the instance's own.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Namespace, that is, tenant.
-    #[arg(short, long, global = true, default_value = "default", value_name = "NAME")]
-    pub namespace: String,
 }
 
 fn version() -> &'static str {
@@ -63,6 +49,11 @@ enum Command {
     Data(data::Command),
     #[command(flatten)]
     Client(commands::Command),
+    /// Print the completion script of a shell
+    #[command(
+        after_help = "Examples:\n  source <(clusterctl completion bash)\n  clusterctl completion zsh > \"${fpath[1]}/_clusterctl\"\n  clusterctl completion fish > ~/.config/fish/completions/clusterctl.fish"
+    )]
+    Completion(commands::completion::CompletionArgs),
 }
 
 impl Cli {
@@ -80,8 +71,12 @@ impl Cli {
             }
             Command::Clean(args) => control::clean::run(&self.global.data_dir, &args).await?,
             Command::Data(command) => command.run(&self.global).await?,
+            Command::Completion(args) => commands::completion::run(&args, Cli::command())?,
             Command::Client(command) => return command.run(&self.global).await,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
+
+#[cfg(test)]
+mod words;

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod control;
 mod data;
+mod global;
 mod instance;
 mod print;
 

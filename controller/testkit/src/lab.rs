@@ -71,6 +71,12 @@ impl Lab {
         Ok(Lab { dir, files, binary: binary()?, image_cache: image_cache(), finished: false })
     }
 
+    /// The same instance, by another copy of the binary.
+    pub fn with_binary(mut self, binary: PathBuf) -> Lab {
+        self.binary = binary;
+        self
+    }
+
     /// An instance that is up, with these flags of `up`.
     pub fn up(flags: &[&str]) -> Result<Lab> {
         let lab = Lab::new()?;

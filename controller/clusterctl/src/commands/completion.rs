@@ -1,8 +1,6 @@
 //! `completion`: what shells need to complete our commands and flags.
 
-use crate::cli::Cli;
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 /// Which shell.
@@ -12,10 +10,10 @@ pub struct CompletionArgs {
     pub shell: Shell,
 }
 
-/// Prints the script.
-pub fn run(args: &CompletionArgs) -> Result<()> {
+/// Prints the script for this command line.
+pub fn run(args: &CompletionArgs, mut cli: clap::Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "clusterctl", &mut script);
+    clap_complete::generate(args.shell, &mut cli, "clusterctl", &mut script);
     print!("{}", String::from_utf8(script).context("the script is no text")?);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The way to the server: a kubeconfig, the instance's own unless another is named.
 
-use crate::cli::Global;
+use crate::global::Global;
 use crate::instance::Instance;
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};

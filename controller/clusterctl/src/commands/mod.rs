@@ -36,10 +36,8 @@ pub mod version;
 pub mod view;
 pub mod wait;
 pub mod watch;
-#[cfg(test)]
-mod words;
 
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::Result;
 use clap::Subcommand;
 use kube::Client;
@@ -163,11 +161,6 @@ pub enum Command {
         after_help = "Example:\n  export KUBECONFIG=$(clusterctl kubeconfig)\n  kubectl get nodes.photoncloud.dev"
     )]
     Kubeconfig,
-    /// Print the completion script of a shell
-    #[command(
-        after_help = "Examples:\n  source <(clusterctl completion bash)\n  clusterctl completion zsh > \"${fpath[1]}/_clusterctl\"\n  clusterctl completion fish > ~/.config/fish/completions/clusterctl.fish"
-    )]
-    Completion(completion::CompletionArgs),
 }
 
 impl Command {
@@ -176,7 +169,6 @@ impl Command {
         match self {
             Self::Version(args) => version::run(global, &args).await?,
             Self::Kubeconfig => println!("{}", connection::kubeconfig(global)?.display()),
-            Self::Completion(args) => completion::run(&args)?,
             asking => return asking.ask(global, &connection::client(global).await?).await,
         }
         Ok(ExitCode::SUCCESS)
@@ -214,7 +206,7 @@ impl Command {
             Self::Stop(args) => power::stop(client, namespace, &args).await?,
             Self::Start(args) => power::start(client, namespace, &args).await?,
             // These were run without a server.
-            Self::Version(_) | Self::Kubeconfig | Self::Completion(_) => {}
+            Self::Version(_) | Self::Kubeconfig => {}
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,7 +2,7 @@
 
 use super::guest::{self, ExecArgs, machine_name, subresource};
 use super::{shell, stream};
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::{Context, Result, bail};
 use http::StatusCode;
 use kube::Client;

@@ -1,7 +1,7 @@
 //! `version`: what this program is, and what the server is.
 
 use super::{api, connection, output};
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 

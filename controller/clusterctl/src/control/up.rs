@@ -157,7 +157,7 @@ async fn keep_alive(instance: Instance, child: Child, shutdown: CancellationToke
         } else {
             (delay * 2).min(Duration::from_secs(5))
         };
-        eprintln!("{} ended; starting it again · {}", child.name, tail(&instance.log(&child.name)?));
+        eprintln!("{} ended; starting it again · {}", child.name, instance.last_words(&child.name)?);
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = shutdown.cancelled() => return Ok(()),
@@ -205,14 +205,6 @@ fn passed_on() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The last line of a log: why a child ended.
-pub fn tail(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no log yet").to_owned();
-    format!("{} ({})", line, log.display())
-}
-
 async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
     let record = instance.record("up")?;
     let running = || Record::load(&record).ok().flatten().and_then(|r| r.running()).is_some();
@@ -233,5 +225,5 @@ async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("`up` does not stay: {}", tail(&instance.log("up")?))
+    bail!("`up` does not stay: {}", instance.last_words("up")?)
 }

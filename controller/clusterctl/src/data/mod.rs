@@ -7,7 +7,7 @@ mod encryption;
 mod reach;
 mod store;
 
-use crate::cli::Global;
+use crate::global::Global;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;

@@ -105,6 +105,15 @@ impl Instance {
         Ok(dir.join(format!("{process}.log")))
     }
 
+    /// The last line of the log of one of our processes: why it ended.
+    pub fn last_words(&self, process: &str) -> Result<String> {
+        let log = self.log(process)?;
+        let text = std::fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
+        let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no log yet");
+        Ok(format!("{line} ({})", log.display()))
+    }
+
     /// The record of one of our processes.
     pub fn record(&self, process: &str) -> Result<PathBuf> {
         let dir = self.path("server");

@@ -7,7 +7,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use process::Record;
 use testkit::Lab;
+
+use crate::objects;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -51,6 +56,49 @@ fn a_second_controller_on_the_same_directory_is_refused() -> Result<()> {
     // Up again in the background is what is up already.
     lab.start(&["--no-agent"])?;
     ensure!(lab.process("server")? == server, "the server was started again");
+    lab.finish()
+}
+
+/// A clone in root's home, say: the server's user cannot pass through the directories above its own program.
+#[test]
+fn a_build_that_only_root_can_reach_serves_all_the_same() -> Result<()> {
+    let closed = tempfile::tempdir()?;
+    std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700))?;
+    let binary = closed.path().join("clusterctl");
+    let lab = Lab::new()?;
+    std::fs::copy(lab.binary(), &binary)?;
+    let lab = lab.with_binary(binary);
+    lab.start(&[])?;
+    let hosts = lab.run(&["get", "hosts", "--no-headers"])?.ok()?;
+    ensure!(hosts.lines().count() == 1 && hosts.contains("host01"), "{hosts}");
+    let owner = |name: &str| -> Result<u32> {
+        Ok(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{}", lab.process(name)?.pid))?))
+    };
+    ensure!(owner("server")? != 0 && owner("agent-host01")? == 0, "the server runs as root, or the agent does not");
+    // Started again by `up`, it finds its program just as well.
+    let first = lab.process("server")?;
+    lab.kill("server")?;
+    lab.start(&[])?;
+    ensure!(lab.process("server")? != first && owner("server")? != 0, "the server was not started again");
+    lab.finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_returns_when_the_agent_of_this_very_start_serves() -> Result<()> {
+    let lab = Lab::up(&[])?;
+    let first = lab.process("agent-host01")?;
+    for name in ["up", "agent-host01", "server", "etcd"] {
+        lab.kill(name)?;
+    }
+    // The Host says `Ready` still: its heartbeat is not overdue yet.
+    lab.start(&[])?;
+    let agent = lab.process("agent-host01")?;
+    let record = Record::load(&lab.join("server/agent-host01.json"))?.context("no record")?;
+    ensure!(agent != first && record.id == agent, "the agent is the old one");
+    let leases: Api<Lease> = Api::namespaced(objects::client(&lab).await?, crds::SYSTEM_NAMESPACE);
+    let renewed = leases.get("host01").await?.spec.and_then(|spec| spec.renew_time).context("no heartbeat")?;
+    let started: k8s_openapi::jiff::Timestamp = record.started_at.parse()?;
+    ensure!(renewed.0 >= started, "the last heartbeat, of {}, is older than the agent, of {started}", renewed.0);
     lab.finish()
 }
 

@@ -1,6 +1,6 @@
 //! What all commands have in common: they parse, and they explain themselves.
 
-use crate::cli::Cli;
+use super::Cli;
 use clap::{CommandFactory, Parser};
 
 #[test]
