@@ -26,10 +26,10 @@ pub enum Command {
     )]
     Restore(backup::RestoreArgs),
     /// The keys that encrypt Secrets in etcd
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  clusterctl encryption status")]
     Encryption(encryption::Command),
     /// The etcd that stores everything
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  clusterctl store status")]
     Store(store::Command),
 }
 
