@@ -92,6 +92,7 @@ struct Label {
 }
 
 async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) -> Result<Response, Error> {
+    crate::identity::refuse_impersonation(request.headers())?;
     let identity = request.extensions().get::<Identity>().cloned().ok_or(Error::Unauthorized)?;
     let route = path::parse(request.uri().path()).ok_or(Error::NoRoute)?;
     match route {

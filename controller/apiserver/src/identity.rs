@@ -31,3 +31,14 @@ impl Identity {
         Self { user: user.into(), groups: groups.into() }
     }
 }
+
+/// Nobody may speak as somebody else; who asks to must hear it, and not be answered as himself.
+pub(crate) fn refuse_impersonation(headers: &http::HeaderMap) -> Result<(), crate::error::Error> {
+    let Some(user) = headers.keys().find(|name| name.as_str().starts_with("impersonate-")).map(|name| &headers[name])
+    else {
+        return Ok(());
+    };
+    let name = user.to_str().unwrap_or_default().to_owned();
+    let subject = crate::error::Subject { group: String::new(), resource: "users".to_owned(), name };
+    Err(crate::error::Error::Forbidden { subject, why: "impersonation is not served".to_owned(), cause: None })
+}
