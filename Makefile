@@ -38,7 +38,10 @@ fuzz: install-test ## Long runs against everything that comes from outside (SEED
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
 	$(CARGO) run --release --locked --quiet --package bench -- $(BENCH)
 
+bench-api: build ## The API under load beside raw etcd (takes about three minutes)
+	$(CARGO) run --release --locked --quiet --package bench -- --only api $(BENCH)
+
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test fuzz bench clean
+.PHONY: help install install-test build fresh-smoke lint test fuzz bench bench-api clean

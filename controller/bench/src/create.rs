@@ -21,7 +21,7 @@ const CLIENTS: usize = 16;
 /// The small store.
 const FEW: usize = 100;
 /// Where our own puts go, outside of what the server watches.
-const RAW: &str = "/bench/";
+pub const RAW: &str = "/bench/";
 
 /// Creates objects in a small store and in a large one.
 pub async fn measure(lab: &Lab, objects: usize, creates: usize, report: &mut Report) -> Result<()> {
@@ -33,7 +33,13 @@ pub async fn measure(lab: &Lab, objects: usize, creates: usize, report: &mut Rep
             timed(lab, &mut etcd, kind, size, creates, report).await?;
         }
     }
-    etcd.delete(RAW, Some(DeleteOptions::new().with_prefix())).await.context("failed to remove our keys from etcd")?;
+    forget(lab).await
+}
+
+/// Removes our own puts.
+pub async fn forget(lab: &Lab) -> Result<()> {
+    let options = DeleteOptions::new().with_prefix();
+    etcd(lab).await?.delete(RAW, Some(options)).await.context("failed to remove our keys from etcd")?;
     Ok(())
 }
 

@@ -187,7 +187,8 @@ async fn call(binary: &Path, dir: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn client(kubeconfig: &Path) -> Result<Client> {
+/// A client of the administrator, with a connection of its own.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).context("failed to read the kubeconfig")?;
     let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
     Client::try_from(config.context("the kubeconfig is not usable")?).context("failed to set up the client")

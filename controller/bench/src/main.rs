@@ -11,6 +11,7 @@
 //! something broke, and the budget of the design stands beside each figure for whoever reads it. What other programs do
 //! meanwhile shows in the figures, which is why the load average is printed with them.
 
+mod api;
 mod bare;
 mod create;
 mod figure;
@@ -58,6 +59,9 @@ struct Options {
     /// How many creates are timed at each size of the store.
     #[arg(long, default_value_t = 300, value_name = "N")]
     creates: usize,
+    /// How many requests of each sort put the API under load.
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    operations: usize,
     /// How long the idle processes are watched.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     idle_seconds: u64,
@@ -79,11 +83,13 @@ enum Part {
     Create,
     /// Looking at many converged objects again.
     Resync,
+    /// The API under load. Only when asked for.
+    Api,
 }
 
 impl Options {
     fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        self.only.contains(&part) || self.only.is_empty() && part != Part::Api
     }
 }
 
@@ -127,10 +133,13 @@ async fn measure(lab: &Lab, options: &Options, report: &mut Report) -> Result<()
         nodes::measure(lab, options.runs, report).await.context("nodes")?;
     }
     if options.wants(Part::Create) {
-        create::measure(lab, options.objects, options.creates, report).await.context("create")?;
+        Box::pin(create::measure(lab, options.objects, options.creates, report)).await.context("create")?;
     }
     if options.wants(Part::Resync) {
         resync::measure(lab, options.objects, report).await.context("resync")?;
+    }
+    if options.wants(Part::Api) {
+        Box::pin(api::measure(lab, options.objects, options.operations, report)).await.context("api")?;
     }
     Ok(())
 }
