@@ -19,7 +19,8 @@ pub struct CleanArgs {
 
 /// Ends every process of the instance, then removes its namespaces and files. Gathers what fails, and may be repeated.
 pub async fn run(dir: &Path, args: &CleanArgs) -> Result<()> {
-    if !dir.join("instance").exists() && !(args.images && dir.join("cache").exists()) {
+    let nothing_cached = !args.images || !dir.join("cache").exists();
+    if !dir.join("instance").exists() && nothing_cached {
         println!("nothing to clean in {}", dir.display());
         return Ok(());
     }

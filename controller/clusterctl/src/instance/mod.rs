@@ -48,7 +48,7 @@ impl Instance {
         let path = dir.join("instance");
         if !path.exists() {
             let id = uuid::Uuid::new_v4().simple().to_string();
-            process::write_atomic(&path, id[..8].as_bytes(), 0o644)
+            process::write_atomic(&path, &id.as_bytes()[..8], 0o644)
                 .context("failed to store the instance's identity")?;
         }
         let link = dir.join("kubeconfig");

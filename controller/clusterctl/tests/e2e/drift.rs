@@ -31,8 +31,7 @@ impl Cell {
         let network = networks.get("net").await?;
         let (netns, tap) = (port.netns.context("no namespace")?, port.device.context("no device")?);
         let shown = sh("ip", &["-n", &netns, "-o", "link", "show", "type", "bridge"])?;
-        let bridge =
-            shown.split([':', ' ']).filter(|word| word.starts_with("br")).next().context("no bridge")?.to_owned();
+        let bridge = shown.split([':', ' ']).find(|word| word.starts_with("br")).context("no bridge")?.to_owned();
         Ok(Cell { netns, tap, bridge, gateway: network.status.and_then(|s| s.gateway).context("no gateway")? })
     }
 

@@ -19,10 +19,13 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{Failure, Retry};
 
+type Events = UnboundedSender<Value>;
+type Stream = StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
 /// Lists nothing at first; what is told later comes through the watches.
 #[derive(Clone, Default)]
 struct FakeApi {
-    watches: Arc<Mutex<Vec<(String, UnboundedSender<Value>)>>>,
+    watches: Arc<Mutex<Vec<(String, Events)>>>,
 }
 
 impl FakeApi {
@@ -35,10 +38,7 @@ impl FakeApi {
         Client::new(service, "t")
     }
 
-    fn answer(
-        &self,
-        request: &Request<Body>,
-    ) -> Either<Full<Bytes>, StreamBody<futures::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>> {
+    fn answer(&self, request: &Request<Body>) -> Either<Full<Bytes>, Stream> {
         if !request.uri().query().unwrap_or_default().contains("watch=") {
             let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": []});
             return Either::Left(Full::new(list.to_string().into()));

@@ -123,8 +123,9 @@ impl Cache {
         wants_image: impl Fn(&str) -> bool,
         wants_rootfs: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>> {
+        type Wants<'a> = &'a dyn Fn(&str) -> bool;
         let mut removed = Vec::new();
-        let kinds: [(&str, &dyn Fn(&str) -> bool); 2] = [("images", &wants_image), ("rootfs", &wants_rootfs)];
+        let kinds: [(&str, Wants<'_>); 2] = [("images", &wants_image), ("rootfs", &wants_rootfs)];
         for (kind, wanted) in kinds {
             let dir = self.dir.join(kind);
             for key in names(&dir)?.into_iter().filter(|key| !wanted(key)) {

@@ -83,12 +83,12 @@ async fn problem(client: &Client, cluster: &Cluster, found: &[Node]) -> Result<O
 
 async fn apply(nodes: &Api<Node>, found: &[Node], step: Step) -> Result<(), Error> {
     match step {
-        Step::DeleteNode(name) => match nodes.delete(&name, &DeleteParams::background()).await {
+        Step::Delete(name) => match nodes.delete(&name, &DeleteParams::background()).await {
             Err(error) if !crate::error::is_not_found(&error) => Err(Error::api(format!("delete Node {name}"))(error)),
             _ => Ok(()),
         },
-        Step::CreateNode(node) => write::create(nodes, node.as_ref()).await.map(|_| ()),
-        Step::UpdateNode(node) => {
+        Step::Create(node) => write::create(nodes, node.as_ref()).await.map(|_| ()),
+        Step::Update(node) => {
             let Some(current) = found.iter().find(|n| n.name_any() == node.name_any()) else {
                 return Ok(());
             };

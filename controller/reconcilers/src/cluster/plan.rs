@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 #[derive(Debug)]
 pub enum Step {
     /// The cluster no longer has it.
-    DeleteNode(String),
+    Delete(String),
     /// The cluster has it and it is not there.
-    CreateNode(Box<Node>),
+    Create(Box<Node>),
     /// It is there with another spec.
-    UpdateNode(Box<Node>),
+    Update(Box<Node>),
 }
 
 /// The steps from `found` to what the cluster wants: removals first.
@@ -23,13 +23,13 @@ pub fn plan(cluster: &Cluster, found: &[Node]) -> Vec<Step> {
     let mut steps: Vec<Step> = found
         .iter()
         .filter(|node| !names.contains(&node.name_any()) && node.metadata.deletion_timestamp.is_none())
-        .map(|node| Step::DeleteNode(node.name_any()))
+        .map(|node| Step::Delete(node.name_any()))
         .collect();
     for node in wanted {
         match found.iter().find(|f| f.name_any() == node.name_any()) {
-            None => steps.push(Step::CreateNode(Box::new(node))),
+            None => steps.push(Step::Create(Box::new(node))),
             Some(current) if current.spec != node.spec && current.metadata.deletion_timestamp.is_none() => {
-                steps.push(Step::UpdateNode(Box::new(node)));
+                steps.push(Step::Update(Box::new(node)));
             }
             Some(_) => {}
         }
@@ -101,9 +101,9 @@ mod tests {
         steps
             .iter()
             .map(|step| match step {
-                Step::DeleteNode(name) => format!("-{name}"),
-                Step::CreateNode(node) => format!("+{}", node.name_any()),
-                Step::UpdateNode(node) => format!("~{}", node.name_any()),
+                Step::Delete(name) => format!("-{name}"),
+                Step::Create(node) => format!("+{}", node.name_any()),
+                Step::Update(node) => format!("~{}", node.name_any()),
             })
             .collect()
     }
@@ -113,7 +113,7 @@ mod tests {
         let two = cluster(serde_json::json!([{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]));
         let made: Vec<Node> = plan(&two, &[])
             .into_iter()
-            .filter_map(|step| if let Step::CreateNode(node) = step { Some(*node) } else { None })
+            .filter_map(|step| if let Step::Create(node) = step { Some(*node) } else { None })
             .collect();
         assert_eq!(made.len(), 2);
         assert!(plan(&two, &made).is_empty());
