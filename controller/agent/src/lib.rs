@@ -22,6 +22,7 @@ mod refusal;
 pub mod registration;
 pub mod relay;
 pub mod running;
+pub mod servers;
 pub mod shelf;
 pub mod sweep;
 pub mod taps;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::dispatch::Call;
 use crate::error::Error;
+use crate::front::Made;
 use crate::object::{View, meta};
 use crate::read::Page;
 use crate::registry::Resource;
@@ -34,6 +35,9 @@ pub(crate) fn object(call: &Call, code: u16, view: &View, warnings: &[String]) -
         }
     };
     let mut response = json_bytes(code, bytes, call.accept)?;
+    if code == 201 {
+        response.extensions_mut().insert(Made(meta(view.value(), "name").into()));
+    }
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&warning_header(warning)) {
             response.headers_mut().append(header::WARNING, value);

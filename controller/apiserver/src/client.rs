@@ -5,6 +5,7 @@ use kube::Client;
 use kube::client::Body as KubeBody;
 use tower::service_fn;
 
+use crate::front::Inside;
 use crate::identity::Identity;
 use crate::server::ApiServer;
 
@@ -19,6 +20,7 @@ impl ApiServer {
         let service = service_fn(move |request: Request<KubeBody>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(identity.clone());
+            request.extensions_mut().insert(Inside);
             tower::ServiceExt::oneshot(router.clone(), request)
         });
         Client::new(service, default_namespace)

@@ -21,7 +21,7 @@ use crate::request::query::Query;
 use crate::request::{body, field_manager};
 use crate::server::{ApiServer, Server};
 use crate::write::DeleteOptions;
-use crate::{answer, connect, documents, reviews};
+use crate::{answer, connect, documents, front, reviews};
 
 /// A request that is not a watch must be answered within this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,6 +63,7 @@ impl ApiServer {
             .route("/version", get(documents::version))
             .route("/metrics", get(documents::metrics))
             .fallback(entry)
+            .layer(axum::middleware::from_fn_with_state(self.server.clone(), front::pass))
             .with_state(self.server.clone())
     }
 }

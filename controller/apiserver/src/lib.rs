@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  TLS (serve) ─┐ Identity                       ┌ write/  prune → default → validate → CAS
-//!               ├──────► Router ► request/ ► dispatch
+//!               ├► front ► Router ► request/ ► dispatch
 //!  client() ────┘                                └ read/   get, list, watch: bytes of the cache
 //!                                        tasks/  namespaces, garbage, CRDs' instances, old events
 //! ```
@@ -14,11 +14,14 @@
 //! refused with 401.
 
 mod answer;
+mod audit;
 mod client;
 mod connect;
 mod dispatch;
 mod documents;
 mod error;
+mod fair;
+mod front;
 mod identity;
 mod leader;
 mod metrics;
@@ -36,8 +39,10 @@ mod tasks;
 mod text;
 mod write;
 
+pub use audit::{AuditOptions, Level};
 pub use connect::{ConnectService, ConnectTarget};
 pub use error::Error;
+pub use fair::Limits;
 pub use identity::Identity;
 pub use leader::{Election, Reign};
 pub use server::{ApiServer, Options};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use crate::error::Error;
 
@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     watches: IntGaugeVec,
     connections: IntGauge,
     leader: IntGaugeVec,
+    turned_away: IntCounter,
+    unwritten: IntCounter,
 }
 
 impl Metrics {
@@ -41,13 +43,23 @@ impl Metrics {
             Opts::new("clusterctl_leader", "1 where this server holds the lease and does what only one may do."),
             &["lease"],
         )?;
+        let turned_away = IntCounter::new(
+            "clusterctl_apiserver_turned_away_total",
+            "Requests refused because their client had its share under way.",
+        )?;
+        let unwritten = IntCounter::new(
+            "clusterctl_audit_dropped_total",
+            "Lines missing from the audit log because the disk was too slow.",
+        )?;
         let registry = prometheus::default_registry();
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(watches.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Self { duration, writes, watches, connections, leader })
+        registry.register(Box::new(turned_away.clone()))?;
+        registry.register(Box::new(unwritten.clone()))?;
+        Ok(Self { duration, writes, watches, connections, leader, turned_away, unwritten })
     }
 
     /// A request was answered. `resource` is a served plural or empty, never what a client invented.
@@ -68,6 +80,16 @@ impl Metrics {
     /// Whether this server leads.
     pub(crate) fn leads(&self, lease: &str, leads: bool) {
         self.leader.with_label_values(&[lease]).set(i64::from(leads));
+    }
+
+    /// A request was refused because its client has too many.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// A line of the audit log was dropped.
+    pub(crate) fn unwritten(&self) {
+        self.unwritten.inc();
     }
 
     /// A connection begins; it ends when the guard goes.

@@ -7,8 +7,10 @@ use serde_json::Value;
 use store::{Revision, Store, Term};
 use tokio::task::AbortHandle;
 
+use crate::audit::{Audit, AuditOptions};
 use crate::connect::Connects;
 use crate::error::Error;
+use crate::fair::{Limits, Shares};
 use crate::metrics::Metrics;
 use crate::read::Snapshots;
 use crate::registry::{CRD_GROUP, CRD_PLURAL, Live, Registry, Resource};
@@ -31,6 +33,10 @@ pub struct Options {
     pub head_timeout: Duration,
     /// A watch that asks for bookmarks gets one at least this often when something newer happened.
     pub bookmark_interval: Duration,
+    /// What one client may have under way.
+    pub limits: Limits,
+    /// Where requests are written down.
+    pub audit: Option<AuditOptions>,
     /// Whether this server does the chores itself (garbage, namespaces, old events) rather than as a leader.
     pub chores: bool,
 }
@@ -45,6 +51,8 @@ impl Default for Options {
             watch_timeout: Duration::from_secs(1800),
             head_timeout: Duration::from_secs(90),
             bookmark_interval: Duration::from_secs(60),
+            limits: Limits::default(),
+            audit: None,
             chores: true,
         }
     }
@@ -59,6 +67,8 @@ pub(crate) struct Server {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Metrics,
     pub(crate) connects: Arc<Connects>,
+    pub(crate) shares: Shares,
+    pub(crate) audit: Option<Arc<Audit>>,
     /// Turns true when watches shall end because the process is about to.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -87,6 +97,7 @@ fn chores(server: &Arc<Server>) -> Vec<AbortHandle> {
         tokio::spawn(tasks::instances::run(server.clone())).abort_handle(),
         tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
         tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::upgrade::run(server.clone())).abort_handle(),
     ]
 }
 
@@ -96,8 +107,15 @@ impl ApiServer {
         let registry = Arc::new(Registry::default());
         let mut live = Live::new(store.clone(), registry.clone());
         let revision = live.rebuild().await?;
+        let audit = options.audit.clone().map(|wanted| {
+            let path = wanted.path.display().to_string();
+            Audit::open(wanted)
+                .map_err(|error| Error::Internal(format!("the audit log {path} cannot be written: {error}")))
+        });
         let server = Arc::new(Server {
             store,
+            shares: Shares::new(options.limits),
+            audit: audit.transpose()?.map(Arc::new),
             options,
             registry,
             snapshots: Arc::default(),

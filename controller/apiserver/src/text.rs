@@ -20,6 +20,12 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Now to the microsecond.
+#[must_use]
+pub fn now_precise() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
 /// Five random characters for `generateName`, from the alphabet Kubernetes uses (no vowels, no lookalikes).
 #[must_use]
 pub fn random_suffix() -> String {

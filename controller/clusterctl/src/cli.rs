@@ -40,8 +40,21 @@ enum Command {
     #[command(after_help = "Example:\n  clusterctl server --listen 127.0.0.1:6443")]
     Server(control::server::ServerArgs),
     /// Run the agent of one host (`up` does this for you); needs root
-    #[command(after_help = "Example:\n  clusterctl agent --host-name host01")]
+    #[command(
+        after_help = "Examples:\n  clusterctl agent --host-name host01\n  clusterctl agent --host-name host02 --server https://10.0.0.1:6443,https://10.0.0.2:6443"
+    )]
     Agent(control::agent::AgentArgs),
+    /// Get the certificate of a host on another machine, by a token
+    #[command(
+        after_help = "Example:\n  clusterctl join --token eyJ… && clusterctl agent --host-name edge01 --server https://10.0.0.1:6443"
+    )]
+    Join(control::join::ask::JoinArgs),
+    /// The tokens by which hosts join
+    #[command(
+        subcommand,
+        after_help = "Example:\n  clusterctl join-token create --host edge01 --url https://10.0.0.1:6444"
+    )]
+    JoinToken(control::join::token::Command),
     /// Stop the controller and delete everything it made on this machine, the image cache apart
     #[command(after_help = "Example:\n  clusterctl clean")]
     Clean(control::clean::CleanArgs),
@@ -69,6 +82,10 @@ impl Cli {
                 control::logging::start();
                 control::agent::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
             }
+            Command::Join(args) => {
+                control::join::ask::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
+            }
+            Command::JoinToken(command) => command.run(&self.global).await?,
             Command::Clean(args) => control::clean::run(&self.global.data_dir, &args).await?,
             Command::Data(command) => command.run(&self.global).await?,
             Command::Completion(args) => commands::completion::run(&args, Cli::command())?,

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
 
 use crate::inspect::{belongs, der_of, has_usage, inspect, issuer_key_id_of, key_id_of, lasts, since_epoch, to_pem};
@@ -119,8 +119,20 @@ impl Authority {
 
     /// Issues a certificate with a new key, for a year.
     pub fn issue(&self, subject: &Subject, usage: &Usage) -> Result<Identity> {
-        let failed = |source| Error::Certificate { action: "issue a certificate", source };
         let key = generate()?;
+        Ok(Identity { cert_pem: self.sign(&key, subject, usage)?, key_pem: key.serialize_pem() })
+    }
+
+    /// Certifies a key that somebody else keeps, for a year. Of the request only the key counts: who it is for and what it
+    /// is good for is the caller's decision.
+    pub fn certify(&self, request_pem: &str, subject: &Subject, usage: &Usage) -> Result<String> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(|source| Error::Certificate { action: "read a certificate request", source })?;
+        self.sign(&request.public_key, subject, usage)
+    }
+
+    fn sign(&self, key: &impl PublicKeyData, subject: &Subject, usage: &Usage) -> Result<String> {
+        let failed = |source| Error::Certificate { action: "issue a certificate", source };
         let mut params = CertificateParams::new(usage.names().to_vec()).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
         params.is_ca = IsCa::ExplicitNoCa;
@@ -128,9 +140,8 @@ impl Authority {
         params.extended_key_usages = usage.purposes();
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, LEAF_DAYS);
-        let unnamed = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        let der = with_subject(unnamed.der(), subject, self.issuer.key())?;
-        Ok(Identity { cert_pem: to_pem(&der), key_pem: key.serialize_pem() })
+        let unnamed = params.signed_by(key, &self.issuer).map_err(failed)?;
+        Ok(to_pem(&with_subject(unnamed.der(), subject, self.issuer.key())?))
     }
 
     /// The identity kept in a directory as `NAME.crt` and `NAME.key`, issued when it is absent or no longer what is asked for.
@@ -159,6 +170,14 @@ impl Authority {
         let named = der_of(pem).and_then(|der| subject_of(&der)).is_ok_and(|found| found == *subject);
         named && ours.unwrap_or(false) && lasts(pem, DAY * LEAF_RENEW_DAYS) && belongs(pem, &key)
     }
+}
+
+/// A new key, and the request (PEM) to certify it: what leaves the machine is the request.
+pub fn request() -> Result<(String, String)> {
+    let failed = |source| Error::Certificate { action: "make a certificate request", source };
+    let key = generate()?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(failed)?;
+    Ok((key.serialize_pem(), request.pem().map_err(failed)?))
 }
 
 fn generate() -> Result<KeyPair> {

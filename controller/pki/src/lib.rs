@@ -11,9 +11,9 @@ mod name;
 mod store;
 mod tls;
 
-pub use authority::{Authority, Identity, Usage};
+pub use authority::{Authority, Identity, Usage, request};
 pub use name::{Subject, subject_of};
-pub use tls::{client_config, install_crypto_provider, server_config};
+pub use tls::{client_config, install_crypto_provider, open_server_config, server_config};
 
 use std::path::PathBuf;
 

@@ -35,6 +35,17 @@ pub fn server_config(identity: &Identity, client_ca_pem: &str) -> Result<ServerC
     Ok(config)
 }
 
+/// A server that asks nobody for a certificate: for a door where something else is proof.
+pub fn open_server_config(identity: &Identity) -> Result<ServerConfig> {
+    let (chain, key) = parts(identity)?;
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(failed)
+}
+
 /// A client that trusts this authority only. ALPN is left to the HTTP library, which sets what it speaks.
 pub fn client_config(identity: &Identity, server_ca_pem: &str) -> Result<ClientConfig> {
     let (chain, key) = parts(identity)?;

@@ -211,6 +211,12 @@ impl Registry {
         let _ = seen.wait_for(|at| *at >= revision).await;
     }
 
+    /// Tells when the catalog was drawn anew.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
     /// Declares a connect subresource, which discovery then shows.
     pub fn declare_connect(&self, group: &str, plural: &str, subresource: &str) {
         let entry = (group.to_owned(), plural.to_owned(), subresource.to_owned());

@@ -1,4 +1,5 @@
-//! What the server does on its own: finish deletions of namespaces and CRDs, collect garbage, forget old events.
+//! What the server does on its own: finish deletions of namespaces and CRDs, collect garbage, forget old events,
+//! bring objects of earlier versions up to date.
 //!
 //! Each task keeps its own small index of the store, fed by one ordered watch from one list, and acts on the index.
 //! Wake-ups carry no orders: an event only says what to look at again. Everything a task does goes through the same
@@ -8,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod garbage;
 pub(crate) mod instances;
 pub(crate) mod namespaces;
+pub(crate) mod upgrade;
 
 use std::future::Future;
 use std::sync::Arc;

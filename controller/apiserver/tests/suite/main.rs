@@ -5,6 +5,7 @@
 mod applied;
 mod crds;
 mod deletion;
+mod front;
 mod fuzz;
 mod fuzz_definitions;
 mod garbage;
@@ -22,6 +23,7 @@ mod python;
 mod scale;
 mod statuses;
 mod tls;
+mod upgrades;
 mod versions;
 mod watches;
 mod writes;

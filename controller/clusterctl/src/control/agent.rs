@@ -15,6 +15,9 @@ pub struct AgentArgs {
     /// Name of the Host.
     #[arg(long, default_value = "host01", value_name = "NAME")]
     pub host_name: String,
+    /// URLs of servers, of which one is used until it fails, then the next. By default the server of this instance.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub server: Vec<String>,
     /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -27,42 +30,60 @@ pub struct AgentArgs {
 pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
     let shutdown = super::signals::shutdown()?;
     let _lock = instance.lock(&format!("agent-{}", args.host_name))?;
-    let authority = credentials::authority(instance)?;
-    let identity = credentials::agent(instance, &authority, &args.host_name)?;
+    let (identity, ca_pem) = match credentials::joined(instance, &args.host_name)? {
+        Some(identity) => (identity, credentials::authority_pem(instance)?),
+        None => {
+            let authority = credentials::authority(instance)?;
+            (credentials::agent(instance, &authority, &args.host_name)?, authority.cert_pem().to_owned())
+        }
+    };
     let data_dir = instance.path(&format!("hosts/{}", args.host_name));
     let options = AgentOptions {
         host_name: args.host_name.clone(),
         instance: instance.id().to_owned(),
-        client: client(instance, &identity, authority.cert_pem()).await?,
+        client: client(instance, &args.server, &identity, &ca_pem).await?,
         data_dir,
         underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         identity,
-        ca_pem: authority.cert_pem().to_owned(),
+        ca_pem,
     };
     Agent::run(options, shutdown).await.context("the agent could not start")
 }
 
-/// A client with the agent's own identity, once the server has said where it is.
-async fn client(instance: &Instance, identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
-    let path = instance.path("server/port");
-    let mut tick = tokio::time::interval(Duration::from_millis(50));
-    let port = loop {
-        tick.tick().await;
-        if let Some(port) = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
-            break port;
+/// A client with the agent's own identity, of the servers named or of the instance's.
+async fn client(instance: &Instance, servers: &[String], identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
+    match servers {
+        [] => client_of(&own_server(instance).await, identity, ca_pem).await,
+        servers => {
+            let clients = servers.iter().map(|url| client_of(url, identity, ca_pem));
+            Ok(agent::servers::any_of(futures::future::try_join_all(clients).await?, "default"))
         }
-    };
-    let config = config(port, identity, ca_pem).await?;
-    Client::try_from(config).context("failed to set up the client")
+    }
 }
 
-async fn config(port: u16, identity: &pki::Identity, ca_pem: &str) -> Result<Config> {
+/// Where the instance's server is, once it has said so.
+async fn own_server(instance: &Instance) -> String {
+    let path = instance.path("server/port");
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        tick.tick().await;
+        if let Some(port) = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
+            return format!("https://127.0.0.1:{port}");
+        }
+    }
+}
+
+async fn client_of(url: &str, identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
+    Client::try_from(config(url, identity, ca_pem).await?).context("failed to set up the client")
+}
+
+async fn config(url: &str, identity: &pki::Identity, ca_pem: &str) -> Result<Config> {
     let kubeconfig: Kubeconfig = serde_json::from_value(serde_json::json!({
         "current-context": "agent",
         "clusters": [{"name": "agent", "cluster": {
-            "server": format!("https://127.0.0.1:{port}"),
+            "server": url,
             "certificate-authority-data": credentials::encoded(ca_pem),
         }}],
         "users": [{"name": "agent", "user": {
@@ -93,6 +114,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let authority = pki::Authority::load_or_create(dir.path(), "test").unwrap();
         let identity = authority.issue(&pki::Subject::new("agent", ["agents"]), &pki::Usage::Client).unwrap();
-        assert!(!config(1, &identity, authority.cert_pem()).await.unwrap().default_retry);
+        assert!(!config("https://127.0.0.1:1", &identity, authority.cert_pem()).await.unwrap().default_retry);
     }
 }

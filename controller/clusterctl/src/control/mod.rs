@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod clean;
 pub mod etcd;
+pub mod join;
 pub mod logging;
 pub mod ready;
 pub mod relay;

@@ -3,7 +3,7 @@
 use super::etcd::EtcdArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
-use apiserver::{ApiServer, Election};
+use apiserver::{ApiServer, AuditOptions, Election, Level};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,9 +20,45 @@ pub struct ServerArgs {
     /// Address to serve on. By default a free port of 127.0.0.1, the same one after a restart.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Address of the door at which hosts of other machines show their join token. By default there is none.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub join_listen: Option<SocketAddr>,
+    /// Which requests are written down in DIR/server/audit.log: none, those that change something or read Secrets, or all.
+    #[arg(long, value_enum, default_value_t)]
+    pub audit: AuditLevel,
     /// Where etcd is.
     #[command(flatten)]
     pub etcd: EtcdArgs,
+}
+
+/// What is written down of requests.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditLevel {
+    /// Nothing.
+    #[default]
+    None,
+    /// What changes something, and readings of Secrets.
+    Writes,
+    /// Everything about objects.
+    All,
+}
+
+impl AuditLevel {
+    /// The level as a word of the command line; none for the default.
+    pub fn word(self) -> Option<&'static str> {
+        self.level().map(|level| match level {
+            Level::Writes => "writes",
+            Level::All => "all",
+        })
+    }
+
+    fn level(self) -> Option<Level> {
+        match self {
+            Self::None => None,
+            Self::Writes => Some(Level::Writes),
+            Self::All => Some(Level::All),
+        }
+    }
 }
 
 /// Serves until asked to end. What runs on the hosts goes on, and so does our own etcd.
@@ -35,10 +71,18 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     let authority = credentials::authority(instance)?;
     let identity = credentials::server(instance, &authority, address)?;
 
+    let door = match args.join_listen {
+        Some(address) => {
+            let listening = TcpListener::bind(address).await;
+            Some(listening.with_context(|| format!("failed to listen on {address}, given as --join-listen"))?)
+        }
+        None => None,
+    };
     let store = connect(instance, args).await?;
     // With an etcd of our own there is no other server: its directory is locked.
     let alone = args.etcd.etcd_endpoints.is_empty();
-    let options = apiserver::Options { chores: alone, ..apiserver::Options::default() };
+    let audit = args.audit.level().map(|level| AuditOptions::new(instance.path("server/audit.log"), level));
+    let options = apiserver::Options { chores: alone, audit, ..apiserver::Options::default() };
     let api = ApiServer::new(store, options).await.context("failed to start the API")?;
     let documents = crds::all()
         .iter()
@@ -55,6 +99,10 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
         false => tokio::spawn(lead(api.clone(), instance.id().to_owned(), artifacts, shutdown.clone())),
     };
     credentials::write_kubeconfig(instance, &authority, address)?;
+    if let Some(door) = door {
+        let (api, identity) = (api.clone(), identity.clone());
+        tokio::spawn(async move { super::join::door::serve(door, &api, &identity, authority).await });
+    }
     tracing::info!(%address, "serving");
     api.serve(listener, tls, shutdown.clone().cancelled_owned()).await;
     finish(shutdown, judgement).await;

@@ -102,7 +102,9 @@ fn children(instance: &Instance, args: &UpArgs) -> Vec<Child> {
 
 fn server_arguments(server: &ServerArgs) -> Vec<String> {
     let listen = server.listen.map(|listen| ["--listen".to_owned(), listen.to_string()]);
-    listen.into_iter().flatten().chain(server.etcd.words()).collect()
+    let audit = server.audit.word().map(|word| ["--audit".to_owned(), word.to_owned()]);
+    let join = server.join_listen.map(|listen| ["--join-listen".to_owned(), listen.to_string()]);
+    listen.into_iter().chain(audit).chain(join).flatten().chain(server.etcd.words()).collect()
 }
 
 /// Makes what both the server and the agents read before either of them starts, and gives the server what it writes.

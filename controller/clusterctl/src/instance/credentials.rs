@@ -42,13 +42,36 @@ pub fn server(instance: &Instance, authority: &Authority, listen: SocketAddr) ->
         .context("failed to issue the server's certificate")
 }
 
-/// The certificate of a host's agent: for its calls to the server, and for its own door.
-pub fn agent(instance: &Instance, authority: &Authority, host: &str) -> Result<Identity> {
+/// Who a host's agent is, and what its certificate is good for: its calls to the server, and its own door.
+pub fn of_agent(host: &str) -> (Subject, Usage) {
     let names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-    let subject = Subject::new(format!("system:agent:{host}"), [AGENTS]);
+    (Subject::new(format!("system:agent:{host}"), [AGENTS]), Usage::Both { names })
+}
+
+/// The certificate of a host's agent, issued when it is missing.
+pub fn agent(instance: &Instance, authority: &Authority, host: &str) -> Result<Identity> {
+    let (subject, usage) = of_agent(host);
     authority
-        .load_or_issue(&instance.path("pki"), &format!("agent-{host}"), &subject, &Usage::Both { names })
+        .load_or_issue(&instance.path("pki"), &format!("agent-{host}"), &subject, &usage)
         .with_context(|| format!("failed to issue the certificate of agent {host}"))
+}
+
+/// The certificate with which a host joined (`clusterctl join`), where the authority's key is not at hand.
+pub fn joined(instance: &Instance, host: &str) -> Result<Option<Identity>> {
+    let read = |kind: &str| {
+        let path = instance.path(&format!("pki/agent-{host}.{kind}"));
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    };
+    if instance.path("pki/ca.key").exists() || !instance.path("pki/ca.crt").exists() {
+        return Ok(None);
+    }
+    Ok(Some(Identity { cert_pem: read("crt")?, key_pem: read("key")? }))
+}
+
+/// The authority's certificate.
+pub fn authority_pem(instance: &Instance) -> Result<String> {
+    let path = instance.path("pki/ca.crt");
+    std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
 }
 
 /// Writes the administrator's kubeconfig, for this binary and for kubectl.

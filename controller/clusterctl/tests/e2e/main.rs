@@ -8,6 +8,7 @@ mod data;
 mod drift;
 mod hosts;
 mod install;
+mod join;
 mod kubectl;
 mod machines;
 mod metrics;

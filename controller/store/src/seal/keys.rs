@@ -8,7 +8,7 @@
 //! *promoted* once every server has it; so no server ever meets a value that it cannot open.
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -147,7 +147,6 @@ impl KeyFile {
 
     /// Keeps the file's owner: root rotates the keys of a server that runs as somebody else.
     fn write(&self, document: &Document) -> Result<(), SealError> {
-        use std::os::unix::fs::MetadataExt;
         let failed = |source| SealError::File { action: "write", path: self.path.clone(), source };
         let owner = std::fs::metadata(&self.path).ok().map(|found| (found.uid(), found.gid()));
         let text = serde_json::to_vec_pretty(document).map_err(|error| self.malformed(error.to_string()))?;
@@ -174,9 +173,13 @@ struct Key {
 
 struct Loaded {
     keys: Vec<Key>,
-    /// When the file was last written, to notice that it was written again.
-    written: Option<SystemTime>,
+    /// Which state of the file this is, to notice that it was written again.
+    written: Option<State>,
 }
+
+/// A state of the file: its inode, its time and its size. A file that is replaced twice within one tick of the clock
+/// keeps its time, not its inode.
+type State = (u64, SystemTime, u64);
 
 /// The keys in memory.
 pub struct Keyring {
@@ -229,8 +232,9 @@ impl Keyring {
     }
 }
 
-fn written(file: &KeyFile) -> Option<SystemTime> {
-    std::fs::metadata(&file.path).and_then(|found| found.modified()).ok()
+fn written(file: &KeyFile) -> Option<State> {
+    let found = std::fs::metadata(&file.path).ok()?;
+    Some((found.ino(), found.modified().ok()?, found.len()))
 }
 
 fn load(file: &KeyFile) -> Result<Loaded, SealError> {
