@@ -125,7 +125,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Whether the object exists, on whatever host. In doubt it does.
+    /// Whether the object exists, on whatever host. In doubt it does: of another host's object the API says no more than
+    /// that it is not ours, so what an object of the same name left here stays until that one is gone.
     async fn is_there<K: crate::objects::Stored>(&self, owner: &Owner) -> bool {
         if owner.name.is_empty() {
             return false;

@@ -63,12 +63,13 @@ impl Connects {
     }
 }
 
-/// Hands a request to the service of its subresource.
+/// Hands a request to the service of its subresource, if the caller may see the object.
 pub(crate) async fn relay(
     server: &Server,
     resource: &Resource,
     (namespace, name): (Option<&str>, &str),
     service: ConnectService,
+    may_see: impl Fn(&Value) -> Result<(), Error>,
     mut request: Request<Body>,
 ) -> Result<Response, Error> {
     if resource.definition.namespaced != namespace.is_some() {
@@ -77,6 +78,7 @@ pub(crate) async fn relay(
     let key = storage::key(&server.store, &resource.definition, namespace, name);
     let entry = server.store.get(&key).await?.ok_or_else(|| Error::NotFound(resource.subject(name)))?;
     let object = resource.view(&Object::of(&entry)?).into_value();
+    may_see(&object)?;
     request.extensions_mut().insert(ConnectTarget {
         namespace: namespace.unwrap_or("").to_owned(),
         name: name.to_owned(),

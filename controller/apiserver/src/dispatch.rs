@@ -9,9 +9,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderMap, Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::access::reviews::{self, Review};
+use crate::access::{Access, Attributes};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::registry::Resource;
@@ -21,7 +23,7 @@ use crate::request::query::Query;
 use crate::request::{body, field_manager};
 use crate::server::{ApiServer, Server};
 use crate::write::DeleteOptions;
-use crate::{answer, connect, documents, front, reviews};
+use crate::{answer, connect, documents, front};
 
 /// A request that is not a watch must be answered within this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,8 +33,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Closing(pub(crate) watch::Receiver<bool>);
 
 /// A request about objects, understood.
-#[derive(Debug)]
 pub(crate) struct Call {
+    /// Who asks.
+    pub identity: Identity,
+    /// Who decides about it.
+    pub access: Arc<Access>,
+    /// What is to be done.
+    pub verb: Verb,
     /// The addressed kind and version.
     pub resource: Resource,
     /// The namespace in the path.
@@ -95,30 +102,51 @@ struct Label {
 async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) -> Result<Response, Error> {
     crate::identity::refuse_impersonation(request.headers())?;
     let identity = request.extensions().get::<Identity>().cloned().ok_or(Error::Unauthorized)?;
-    let route = path::parse(request.uri().path()).ok_or(Error::NoRoute)?;
-    match route {
-        Route::Resource(target) => match reviews::recognise(&target) {
-            Some(review) => reviews::answer(review, &identity, request).await,
-            None => objects(server, target, request, label).await,
-        },
-        document => documents::answer(server, &document, &request),
+    let route = path::parse(request.uri().path());
+    if let Some(Route::Resource(target)) = route {
+        let query = Query::parse(request.uri().query())?;
+        let verb = verb_word(&target, &query, request.method());
+        let name = query.selected_name().filter(|_| matches!(verb, "list" | "watch"));
+        server.access.authorize(&identity, &Attributes::of(&target, verb, name))?;
+        return match Review::of(&target) {
+            Some(review) => reviews::answer(server, review, &target, &identity, request).await,
+            None => objects(server, (target, query, identity), request, label).await,
+        };
+    }
+    let method = request.method().as_str().to_ascii_lowercase();
+    server.access.authorize(&identity, &Attributes::of_path(request.uri().path(), &method))?;
+    documents::answer(server, &route.ok_or(Error::NoRoute)?, &request)
+}
+
+/// The verb that the access rules are asked for; a method that is not served anywhere is asked for by its own name.
+///
+/// A subresource cannot be watched, so a `watch` in the query must not turn reading a console into watching it.
+fn verb_word<'a>(target: &Target, query: &Query, method: &'a http::Method) -> &'a str {
+    let named = target.name.is_some();
+    let watching = (query.watch || target.legacy_watch) && target.subresource.is_none();
+    match (method.as_str(), Verb::of(method, named, watching)) {
+        (_, Some(verb)) => verb.word(),
+        // Subresources are posted to by the name of their object.
+        ("POST", None) => Verb::Create.word(),
+        (other, None) => other,
     }
 }
 
 async fn objects(
     server: &Arc<Server>,
-    target: Target,
+    (target, query, identity): (Target, Query, Identity),
     request: Request<Body>,
     label: &mut Label,
 ) -> Result<Response, Error> {
-    let query = Query::parse(request.uri().query())?;
     let resource = server.registry.catalog().resource(&target.group, &target.version, &target.resource)?;
     label.resource.clone_from(&resource.definition.plural);
     let named = target.name.is_some();
     if let Some(service) = connected(server, &resource, &target) {
         label.verb = "connect";
         let place = (target.namespace.as_deref(), target.name.as_deref().unwrap_or(""));
-        return connect::relay(server, &resource, place, service, request).await;
+        let asked = Attributes::of(&target, "connect", None);
+        let may_see = |object: &Value| server.access.may_reach(&identity, &resource, &asked, object);
+        return connect::relay(server, &resource, place, service, may_see, request).await;
     }
     let watching = query.watch || target.legacy_watch;
     let verb = Verb::of(request.method(), named, watching).ok_or(Error::MethodNotAllowed)?;
@@ -127,6 +155,9 @@ async fn objects(
     let closing = request.extensions().get::<Closing>().map(|c| c.0.clone());
     let manager = field_manager::of(&query, &request)?;
     let call = Call {
+        identity,
+        access: server.access.clone(),
+        verb,
         resource,
         namespace: target.namespace,
         name: target.name.unwrap_or_default(),
@@ -235,6 +266,9 @@ async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Requ
 
 /// A removed object is answered with a Status, a marked one with itself.
 async fn delete(server: &Arc<Server>, call: &Call, options: &DeleteOptions) -> Result<Response, Error> {
+    if call.is_confined() {
+        server.get(call).await?;
+    }
     let place = (call.namespace.as_deref(), call.name.as_str());
     let done = server.delete(&call.resource, place, options).await?;
     if !done.removed {

@@ -11,6 +11,7 @@ use prometheus::Encoder;
 use serde_json::{Value, json};
 use store::Consistency;
 
+use crate::access::Attributes;
 use crate::answer;
 use crate::error::Error;
 use crate::identity::Identity;
@@ -149,10 +150,14 @@ pub(crate) async fn version(State(server): State<Arc<Server>>) -> axum::Json<Val
     }))
 }
 
-/// `/metrics`, for callers who are somebody.
-pub(crate) async fn metrics(request: Request<Body>) -> Response {
-    if request.extensions().get::<Identity>().is_none() {
-        return Error::Unauthorized.into_response();
+/// `/metrics`, for callers who may read that path.
+pub(crate) async fn metrics(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    let allowed = match request.extensions().get::<Identity>() {
+        Some(caller) => server.access.authorize(caller, &Attributes::of_path("/metrics", "get")),
+        None => Err(Error::Unauthorized),
+    };
+    if let Err(error) = allowed {
+        return error.into_response();
     }
     let mut text = Vec::new();
     let encoder = prometheus::TextEncoder::new();

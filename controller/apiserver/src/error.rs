@@ -53,7 +53,7 @@ pub enum Error {
     #[error("{0}")]
     BadRequest(String),
     /// The caller may not do this.
-    #[error("{} {}is forbidden: {}", subject.qualified(), quoted(&subject.name), why)]
+    #[error("{}forbidden: {}", forbidden_subject(subject), why)]
     Forbidden {
         /// What it was about.
         subject: Subject,
@@ -119,8 +119,13 @@ pub enum Error {
     Internal(String),
 }
 
-fn quoted(name: &str) -> String {
-    if name.is_empty() { String::new() } else { format!("\"{name}\" ") }
+/// What is forbidden; a path outside the resources has no name here.
+fn forbidden_subject(subject: &Subject) -> String {
+    match (subject.qualified().as_str(), subject.name.as_str()) {
+        ("", _) => String::new(),
+        (resource, "") => format!("{resource} is "),
+        (resource, name) => format!("{resource} \"{name}\" is "),
+    }
 }
 
 impl Error {

@@ -5,6 +5,13 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+/// Every proven caller is in this group.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+/// Members of this group are not asked for rules.
+pub(crate) const MASTERS: &str = "system:masters";
+
 /// A proven caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -24,11 +31,25 @@ impl Identity {
     /// An identity from a verified certificate's subject.
     #[must_use]
     pub fn from_owned(user: &str, mut groups: Vec<String>) -> Self {
-        let all = "system:authenticated";
-        if !groups.iter().any(|g| g == all) {
-            groups.push(all.to_owned());
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
         }
+        Self::as_told(user, groups)
+    }
+
+    /// An identity of exactly these groups: somebody who is asked about, not somebody who calls.
+    pub(crate) fn as_told(user: &str, groups: Vec<String>) -> Self {
         Self { user: user.into(), groups: groups.into() }
+    }
+
+    /// Whether the caller may do everything.
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == MASTERS)
+    }
+
+    /// The caller as review documents show them.
+    pub(crate) fn document(&self) -> Value {
+        json!({"username": *self.user, "groups": *self.groups})
     }
 }
 

@@ -111,7 +111,7 @@ impl ApiServer {
         let mut campaign = Campaign {
             api: self.clone(),
             leases: Api::namespaced(
-                self.client("system:leader-election", &["system:masters"], &election.namespace),
+                self.client("system:leader-election", &[], &election.namespace),
                 &election.namespace,
             ),
             election: election.clone(),

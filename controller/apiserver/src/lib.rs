@@ -4,15 +4,16 @@
 //! as ours are. `schema` holds what can be decided from documents alone (no I/O, no tokio); the rest serves it.
 //!
 //! ```text
-//!  TLS (serve) ─┐ Identity                       ┌ write/  prune → default → validate → CAS
-//!               ├► front ► Router ► request/ ► dispatch
-//!  client() ────┘                                └ read/   get, list, watch: bytes of the cache
+//!  TLS (serve) ─┐ Identity                                   ┌ write/  prune → default → validate → CAS
+//!               ├► front ► Router ► request/ ► dispatch ► access/
+//!  client() ────┘                                            └ read/   get, list, watch: bytes of the cache
 //!                                        tasks/  namespaces, garbage, CRDs' instances, old events
 //! ```
 //!
 //! Whoever mounts the router says who is calling by the request extension [`Identity`]; without it every object is
-//! refused with 401.
+//! refused with 401. What the caller may do is decided in `access` before anything is read.
 
+mod access;
 mod answer;
 mod audit;
 mod client;
@@ -29,7 +30,6 @@ mod object;
 mod read;
 mod registry;
 mod request;
-mod reviews;
 pub mod schema;
 mod serve;
 mod server;
@@ -39,6 +39,7 @@ mod tasks;
 mod text;
 mod write;
 
+pub use access::{Confined, Confinement, Reads, Tie};
 pub use audit::{AuditOptions, Level};
 pub use connect::{ConnectService, ConnectTarget};
 pub use error::Error;

@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     leader: IntGaugeVec,
     turned_away: IntCounter,
     unwritten: IntCounter,
+    decisions: IntCounterVec,
 }
 
 impl Metrics {
@@ -51,7 +52,15 @@ impl Metrics {
             "clusterctl_audit_dropped_total",
             "Lines missing from the audit log because the disk was too slow.",
         )?;
+        let decisions = IntCounterVec::new(
+            Opts::new(
+                "clusterctl_apiserver_authorizations_total",
+                "Requests that the access rules allowed or forbade.",
+            ),
+            &["decision"],
+        )?;
         let registry = prometheus::default_registry();
+        registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(watches.clone()))?;
@@ -59,12 +68,17 @@ impl Metrics {
         registry.register(Box::new(leader.clone()))?;
         registry.register(Box::new(turned_away.clone()))?;
         registry.register(Box::new(unwritten.clone()))?;
-        Ok(Self { duration, writes, watches, connections, leader, turned_away, unwritten })
+        Ok(Self { duration, writes, watches, connections, leader, turned_away, unwritten, decisions })
     }
 
     /// A request was answered. `resource` is a served plural or empty, never what a client invented.
     pub(crate) fn answered(&self, verb: &str, resource: &str, code: u16, took: Duration) {
         self.duration.with_label_values(&[verb, resource, &code.to_string()]).observe(took.as_secs_f64());
+    }
+
+    /// The access rules were asked about a request.
+    pub(crate) fn decided(&self, allowed: bool) {
+        self.decisions.with_label_values(&[if allowed { "allowed" } else { "forbidden" }]).inc();
     }
 
     /// An object was written.

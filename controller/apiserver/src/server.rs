@@ -7,6 +7,7 @@ use serde_json::Value;
 use store::{Revision, Store, Term};
 use tokio::task::AbortHandle;
 
+use crate::access::{Access, Confinement, aggregate};
 use crate::audit::{Audit, AuditOptions};
 use crate::connect::Connects;
 use crate::error::Error;
@@ -39,6 +40,8 @@ pub struct Options {
     pub audit: Option<AuditOptions>,
     /// Whether this server does the chores itself (garbage, namespaces, old events) rather than as a leader.
     pub chores: bool,
+    /// Groups of callers that reach only their own objects of certain resources.
+    pub confinements: Vec<Confinement>,
 }
 
 impl Default for Options {
@@ -54,6 +57,7 @@ impl Default for Options {
             limits: Limits::default(),
             audit: None,
             chores: true,
+            confinements: Vec::new(),
         }
     }
 }
@@ -69,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) connects: Arc<Connects>,
     pub(crate) shares: Shares,
     pub(crate) audit: Option<Arc<Audit>>,
+    /// Who may do what.
+    pub(crate) access: Arc<Access>,
     /// Turns true when watches shall end because the process is about to.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -98,11 +104,12 @@ fn chores(server: &Arc<Server>) -> Vec<AbortHandle> {
         tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
         tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
         tokio::spawn(tasks::upgrade::run(server.clone())).abort_handle(),
+        tokio::spawn(aggregate(server.clone())).abort_handle(),
     ]
 }
 
 impl ApiServer {
-    /// Reads the stored CRDs, makes the first namespaces and starts the background tasks.
+    /// Reads the stored CRDs, makes the first namespaces, roles and bindings, and starts the background tasks.
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
         let registry = Arc::new(Registry::default());
         let mut live = Live::new(store.clone(), registry.clone());
@@ -112,6 +119,8 @@ impl ApiServer {
             Audit::open(wanted)
                 .map_err(|error| Error::Internal(format!("the audit log {path} cannot be written: {error}")))
         });
+        let metrics = Metrics::register()?;
+        let access = Access::new(store.clone(), options.confinements.clone(), metrics.clone()).await?;
         let server = Arc::new(Server {
             store,
             shares: Shares::new(options.limits),
@@ -119,11 +128,13 @@ impl ApiServer {
             options,
             registry,
             snapshots: Arc::default(),
-            metrics: Metrics::register()?,
+            metrics,
             connects: Arc::default(),
+            access: Arc::new(access),
             closing: tokio::sync::watch::Sender::new(false),
         });
         server.ensure_namespaces().await?;
+        server.ensure_default_policy().await?;
         let mut tasks = vec![tokio::spawn(live.run(revision)).abort_handle()];
         if server.options.chores {
             tasks.extend(chores(&server));

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::access::kinds as access;
 use crate::object::{meta, metadata_mut};
 use crate::registry::{CRD_GROUP, CRD_PLURAL, Resource};
 use crate::schema::builtin::normalize;
@@ -19,6 +20,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Completes a new object.
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
     normalize(&resource.definition, object);
+    access::prepare(resource, object);
     if resource.is("", "namespaces") {
         label_with_name(object);
         object["spec"] = json!({"finalizers": [NAMESPACE_FINALIZER]});
@@ -31,6 +33,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
 /// Completes a changed object.
 pub fn prepare_update(resource: &Resource, old: &Value, new: &mut Value) {
     normalize(&resource.definition, new);
+    access::prepare(resource, new);
     if resource.is("", "namespaces") {
         label_with_name(new);
         new["spec"] = old["spec"].clone();
@@ -45,7 +48,7 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
     if resource.is("", "secrets") || resource.is("", "configmaps") {
         return old.map_or_else(Vec::new, |old| validate_immutable(new, old));
     }
-    Vec::new()
+    access::validate(resource, new, old)
 }
 
 /// Whether something other than `metadata.finalizers` keeps a deleted object.

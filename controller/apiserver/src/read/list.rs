@@ -40,6 +40,7 @@ impl Selection {
         }
         let definition = &call.resource.definition;
         let fields = FieldSelector::parse(&text, definition, call.resource.version()).map_err(refuse)?;
+        call.may_select(&fields)?;
         let all = labels.is_everything() && fields.is_everything();
         Ok(Self { labels, fields, resource: call.resource.clone(), all })
     }

@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::storage;
 
 impl Server {
-    /// One object. `resourceVersion=0` reads the cache as it is; anything else sees every write before it.
+    /// One object, for a caller who may see it. `resourceVersion=0` reads the cache as it is; anything else sees every write before it.
     pub(crate) async fn get(&self, call: &Call) -> Result<View, Error> {
         let key = storage::key(&self.store, &call.resource.definition, call.namespace.as_deref(), &call.name);
         self.reach(call.query.revision.unwrap_or(0)).await?;
@@ -30,6 +30,8 @@ impl Server {
             None => self.store.get(&key).await?.ok_or_else(|| Error::NotFound(call.resource.subject(&call.name)))?,
         };
         let object: Arc<Object> = Object::of(&entry)?;
-        Ok(call.resource.view(&object))
+        let view = call.resource.view(&object);
+        call.may_see(view.value())?;
+        Ok(view)
     }
 }

@@ -107,6 +107,14 @@ impl Query {
         Ok(())
     }
 
+    /// The one name that the field selector leaves, which access rules may allow where they do not allow the whole
+    /// collection.
+    pub fn selected_name(&self) -> Option<&str> {
+        let demanded = self.field_selector.split(',').find_map(|term| term.trim().strip_prefix("metadata.name="));
+        let name = demanded.map(|name| name.strip_prefix('=').unwrap_or(name))?;
+        (!name.is_empty() && !name.contains(['\\', '=', '/'])).then_some(name)
+    }
+
     /// Refuses combinations that have no meaning for a list.
     pub fn check_list(&self) -> Result<(), Error> {
         let Some(matching) = self.revision_match else { return Ok(()) };

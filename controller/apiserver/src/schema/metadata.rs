@@ -53,6 +53,17 @@ pub fn validate_metadata(definition: &Definition, object: &Value) -> Vec<FieldEr
     errors
 }
 
+/// Why a name cannot be one step of a path.
+pub fn not_a_segment(name: &str) -> Option<&'static str> {
+    match name {
+        "." => Some("may not be '.'"),
+        ".." => Some("may not be '..'"),
+        name if name.contains('/') => Some("may not contain '/'"),
+        name if name.contains('%') => Some("may not contain '%'"),
+        _ => None,
+    }
+}
+
 /// What an update may not change: identity and times, and no new finalizer once deletion has begun.
 pub fn validate_metadata_update(definition: &Definition, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = validate_metadata(definition, new);
@@ -112,7 +123,13 @@ fn names(definition: &Definition, metadata: &Value, errors: &mut Vec<FieldError>
     };
     let (name, prefix) = (text("name", errors), text("generateName", errors));
     let label = definition.group.is_empty() && definition.plural == "namespaces";
-    let check = |name: &str| if label { dns_label(name) } else { dns_subdomain(name) };
+    // The names of roles and bindings are any step of a path: `system:discovery`.
+    let free = definition.builtin && definition.group == "rbac.authorization.k8s.io";
+    let check = |name: &str| match (label, free) {
+        (true, _) => dns_label(name),
+        (false, true) => not_a_segment(name).map(str::to_owned),
+        (false, false) => dns_subdomain(name),
+    };
     if !prefix.is_empty() {
         // The generated suffix is alphanumeric: a trailing dash or dot of the prefix is fine.
         let probe = format!("{prefix}a");

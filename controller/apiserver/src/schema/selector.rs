@@ -227,6 +227,12 @@ impl FieldSelector {
         self.terms.is_empty()
     }
 
+    /// The one value that the selector demands of a field by `PATH=VALUE`.
+    pub fn demanded(&self, path: &str) -> Option<&str> {
+        let of_path = |term: &&Term| term.equal && term.path.iter().map(String::as_str).eq(path.split('.'));
+        self.terms.iter().find(of_path).map(|term| term.value.as_str())
+    }
+
     /// The name, when the selector demands one by `metadata.name=`: the caller may read one key instead of a list.
     pub fn name(&self) -> Option<&str> {
         self.terms.iter().find(|term| term.equal && term.path == ["metadata", "name"]).map(|term| term.value.as_str())

@@ -87,11 +87,12 @@ impl Server {
 
     async fn create_applied(&self, call: &Call, configuration: &Configuration) -> Result<Arc<Object>, Error> {
         configuration.expects_nothing(call)?;
+        call.may_create()?;
         let covered = &configuration.covered;
         self.check_create(&call.resource, call.namespace.as_deref(), covered).await?;
         let (object, managed) = configuration.applied(call, None, Managed::default())?;
         let owner = Owner::Applier(Bytes::from(managed.write()));
-        self.insert(&call.resource, object, &owner, call.query.dry_run).await
+        self.insert(&call.resource, object, &owner, call.query.dry_run, Some(call)).await
     }
 }
 
@@ -150,7 +151,7 @@ impl Configuration {
         for field in ["uid", "resourceVersion"] {
             set_meta(&mut new, field, None);
         }
-        match update::finish(&call.resource, call.subresource.as_deref(), old, new)? {
+        match update::finish(&call.resource, call.subresource.as_deref(), old, new, Some(call))? {
             Change::Keep if managed.agrees(&before) => Ok(Change::Keep),
             Change::Keep => Ok(Change::PutOwned(old.clone(), Bytes::from(managed.write()))),
             Change::Put(new) => Ok(Change::PutOwned(new, Bytes::from(managed.write()))),

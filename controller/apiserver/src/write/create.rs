@@ -27,7 +27,7 @@ impl Server {
         warnings.extend(admit::deprecation(&call.resource));
         self.check_create(&call.resource, call.namespace.as_deref(), &body).await?;
         let owner = ownership::Owner::updates(call);
-        let object = self.insert(&call.resource, body, &owner, call.query.dry_run).await?;
+        let object = self.insert(&call.resource, body, &owner, call.query.dry_run, Some(call)).await?;
         Ok(Written { code: 201, view: call.resource.view(&object), warnings })
     }
 
@@ -45,13 +45,20 @@ impl Server {
         self.check_group(resource, body)
     }
 
-    /// Stores a new object, trying several names when it leaves the choice to us.
+    /// Stores a new object of the server's own making.
+    pub(crate) async fn make(&self, resource: &Resource, body: Value) -> Result<Arc<Object>, Error> {
+        self.insert(resource, body, &ownership::Owner::Nobody, false, None).await
+    }
+
+    /// Stores a new object, trying several names when it leaves the choice to us. `by` is the request it is made for;
+    /// without one, the server itself makes it.
     pub(super) async fn insert(
         &self,
         resource: &Resource,
         body: Value,
         owner: &ownership::Owner,
         dry_run: bool,
+        by: Option<&Call>,
     ) -> Result<Arc<Object>, Error> {
         let generate = meta(&body, "generateName").to_owned();
         let generated = meta(&body, "name").is_empty() && !generate.is_empty();
@@ -61,7 +68,7 @@ impl Server {
             if generated {
                 set_meta(&mut object, "name", Some(json!(generated_name(&generate))));
             }
-            match self.insert_named(resource, object, owner, dry_run).await {
+            match self.insert_named(resource, object, owner, dry_run, by).await {
                 Err(Error::AlreadyExists(_)) if generated && attempt < NAME_ATTEMPTS => attempt += 1,
                 other => return other,
             }
@@ -74,6 +81,7 @@ impl Server {
         mut object: Value,
         owner: &ownership::Owner,
         dry_run: bool,
+        by: Option<&Call>,
     ) -> Result<Arc<Object>, Error> {
         let definition = &resource.definition;
         if resource.version().status_subresource
@@ -90,6 +98,7 @@ impl Server {
         set_meta(&mut object, "creationTimestamp", Some(json!(text::now())));
         set_meta(&mut object, "generation", definition.generation.then(|| json!(1)));
         admit::validate(resource, &object, None)?;
+        by.map_or(Ok(()), |call| call.may_store(None, &object))?;
         let name = meta(&object, "name").to_owned();
         let namespace = definition.namespaced.then(|| meta(&object, "namespace").to_owned());
         let key = storage::key(&self.store, definition, namespace.as_deref(), &name);
@@ -154,7 +163,7 @@ impl Server {
         let name = meta(wanted, "name").to_owned();
         let key = storage::key(&self.store, &resource.definition, None, &name);
         if self.store.get(&key).await?.is_none() {
-            match self.insert(resource, wanted.clone(), &ownership::Owner::Nobody, false).await {
+            match self.make(resource, wanted.clone()).await {
                 Ok(object) => return Ok(revision_of(&object)),
                 Err(Error::AlreadyExists(_)) => {}
                 Err(error) => return Err(error),
@@ -165,7 +174,7 @@ impl Server {
                 let mut new = old.value.clone();
                 let Some(spec) = wanted.get("spec") else { return Ok(Change::Keep) };
                 new["spec"] = spec.clone();
-                super::update::finish(resource, None, &old.value, new)
+                super::update::finish(resource, None, &old.value, new, None)
             })
             .await?;
         Ok(done.revision)

@@ -82,7 +82,7 @@ impl Server {
                 crate::object::set_meta(&mut new, "resourceVersion", Some(Value::String(revision)));
                 crate::object::set_meta(&mut new, "uid", Some(Value::String(uid)));
                 let provided = if names_owners { ownership::take(&mut new) } else { None };
-                let change = update::finish(&call.resource, call.subresource.as_deref(), old.value(), new)?;
+                let change = update::finish(&call.resource, call.subresource.as_deref(), old.value(), new, Some(call))?;
                 if let Change::Put(value) = &change {
                     size(value)?;
                 }

@@ -70,7 +70,7 @@ impl Server {
                 for field in ["resourceVersion", "uid"] {
                     set_meta(&mut new, field, Some(json!(meta(&wished, field))));
                 }
-                let change = update::finish(&call.resource, None, old.value(), new)?;
+                let change = update::finish(&call.resource, None, old.value(), new, Some(call))?;
                 Ok(match change {
                     Change::Remove(_) => Change::Keep,
                     other => ownership::track(call, &old, None, other),

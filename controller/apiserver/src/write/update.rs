@@ -35,7 +35,7 @@ impl Server {
                 let mut new = body.clone();
                 set_meta(&mut new, "resourceVersion", Some(json!(revision)));
                 set_meta(&mut new, "uid", Some(json!(uid)));
-                let change = finish(&call.resource, call.subresource.as_deref(), old.value(), new)?;
+                let change = finish(&call.resource, call.subresource.as_deref(), old.value(), new, Some(call))?;
                 Ok(ownership::track(call, &old, provided.as_ref(), change))
             })
             .await?;
@@ -52,12 +52,14 @@ impl Server {
 }
 
 /// Turns a wished document into the change it means: keeps what the door does not cover, checks preconditions,
-/// validates, counts the generation, and removes what was only waiting for its last finalizer.
+/// validates, counts the generation, and removes what was only waiting for its last finalizer. `by` is the request that
+/// wishes it, and is asked whether its caller may; without one, the server itself changes the object.
 pub(super) fn finish(
     resource: &Resource,
     subresource: Option<&str>,
     old: &Value,
     wished: Value,
+    by: Option<&Call>,
 ) -> Result<Change, Error> {
     check_preconditions(resource, old, &wished)?;
     let mut new = covered(resource, subresource, old, wished);
@@ -73,6 +75,7 @@ pub(super) fn finish(
     }
     resource.version().schema.default(&mut new);
     admit::validate(resource, &new, Some(old))?;
+    by.map_or(Ok(()), |call| call.may_store(Some(old), &new))?;
     if resource.definition.generation && wish_changed(resource, old, &new) {
         let next = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         set_meta(&mut new, "generation", Some(json!(next)));

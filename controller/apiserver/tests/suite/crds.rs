@@ -105,7 +105,8 @@ async fn discovery_names_every_kind() -> Result<()> {
         lab.get("/apis/example.dev/v1").await?.body.to_string().len().to_string()
     );
     assert_eq!(lab.raw("OPTIONS", "/apis/example.dev/v1", JSON, "").await?.code, 405);
-    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "list", "resource": "secrets"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     assert_eq!(lab.call("POST", path, &review).await?.expect(201)?["status"]["allowed"], true);
     lab.end().await

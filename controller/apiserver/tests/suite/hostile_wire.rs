@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::lab::{JSON, Lab, SOON, WIDGETS};
-use crate::tls::{Served, serve};
+use crate::tls::{Served, let_in, serve};
 
 /// The status line of what a raw request is answered with; empty when the connection just ends.
 async fn first_line(served: &Served, request: &[u8]) -> Result<String> {
@@ -130,6 +130,7 @@ async fn ten_megabytes_are_refused_without_being_kept() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let served = serve(&lab, dir.path()).await?;
     lab.widget("a", json!({})).await?;
+    let_in(&lab).await?;
     let before = resident()?;
     for (method, path) in
         [("POST", WIDGETS.to_owned()), ("PATCH", format!("{WIDGETS}/a")), ("DELETE", format!("{WIDGETS}/a"))]

@@ -58,7 +58,7 @@ async fn the_api_works_as_kube_rs_expects() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_watcher_strategies_see_everything() -> Result<()> {
     let lab = Lab::new().await?;
-    let api = widgets(lab.api.client("system:tester", &[], "default"));
+    let api = widgets(lab.api.client("system:tester", &["system:masters"], "default"));
     api.create(&PostParams::default(), &object("a", 1)).await?;
     for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
         let mut seen = std::pin::pin!(watcher::watcher(api.clone(), config));
@@ -96,7 +96,7 @@ async fn observe(widget: Arc<DynamicObject>, api: Arc<Api<DynamicObject>>) -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_converges() -> Result<()> {
     let lab = Lab::new().await?;
-    let api = widgets(lab.api.client("system:controller", &[], "default"));
+    let api = widgets(lab.api.client("system:controller", &["system:masters"], "default"));
     let controller = Controller::new_with(api.clone(), watcher::Config::default(), resource())
         .run(observe, |_, _: &Failed, _| Action::requeue(Duration::from_secs(1)), Arc::new(api.clone()))
         .for_each(|_| async {});
@@ -121,7 +121,7 @@ async fn a_controller_converges() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn discovery_is_understood() -> Result<()> {
     let lab = Lab::new().await?;
-    let client = lab.api.client("system:tester", &[], "default");
+    let client = lab.api.client("system:tester", &["system:masters"], "default");
     let discovery = kube::Discovery::new(client).run().await?;
     let gvk = GroupVersionKind::gvk("example.dev", "v1", "Widget");
     let (found, capabilities) = discovery.resolve_gvk(&gvk).context("not discovered")?;

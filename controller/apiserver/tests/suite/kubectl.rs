@@ -27,8 +27,16 @@ impl Kubectl {
 
     /// A certain kubectl, with a home of its own.
     pub fn of(program: PathBuf, home: &Path, served: &Served) -> Result<Kubectl> {
-        let subject = Subject { common_name: "admin".to_owned(), organizations: vec!["system:masters".to_owned()] };
-        let client = served.authority.issue(&subject, &Usage::Client)?;
+        Self::with(program, home, served, &Subject::new("admin", ["system:masters"]))
+    }
+
+    /// kubectl as somebody with a certificate of these words.
+    pub fn person(home: &Path, served: &Served, user: &str, groups: &[&str]) -> Result<Kubectl> {
+        Self::with(testkit::tool("kubectl", "KUBECTL")?, home, served, &Subject::new(user, groups.iter().copied()))
+    }
+
+    fn with(program: PathBuf, home: &Path, served: &Served, subject: &Subject) -> Result<Kubectl> {
+        let client = served.authority.issue(subject, &Usage::Client)?;
         std::fs::write(home.join("ca.crt"), served.authority.cert_pem())?;
         std::fs::write(home.join("client.crt"), &client.cert_pem)?;
         std::fs::write(home.join("client.key"), &client.key_pem)?;

@@ -86,14 +86,54 @@ impl Lab {
     }
 }
 
+/// The same server, asked by somebody else than its administrator.
+pub struct Person<'d> {
+    door: &'d Door,
+    identity: Identity,
+}
+
+impl Person<'_> {
+    pub async fn raw(&self, method: &str, path: &str, media: &str, body: impl Into<Body>) -> Result<Answer> {
+        let request = Request::builder().method(method).uri(path).header("content-type", media).body(body.into())?;
+        read(self.door.send_as(&self.identity, request).await?).await
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Answer> {
+        self.raw(method, path, JSON, body.to_string()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.raw("GET", path, JSON, Body::empty()).await
+    }
+
+    pub async fn merge(&self, path: &str, patch: Value) -> Result<Answer> {
+        self.raw("PATCH", path, MERGE, patch.to_string()).await
+    }
+
+    /// The message of a refusal.
+    pub async fn forbidden(&self, method: &str, path: &str, body: &Value) -> Result<String> {
+        let status = self.call(method, path, body).await?.expect(403)?;
+        ensure!(status["reason"] == "Forbidden", "{status}");
+        Ok(status["message"].as_str().unwrap_or("").to_owned())
+    }
+}
+
 impl Door {
     pub async fn send(&self, request: Request<Body>) -> Result<http::Response<Body>> {
-        let mut request = request;
-        request.extensions_mut().insert(Identity::new("tester", &["system:masters"]));
+        self.send_as(&Identity::new("tester", &["system:masters"]), request).await
+    }
+
+    pub async fn send_as(&self, identity: &Identity, mut request: Request<Body>) -> Result<http::Response<Body>> {
+        request.extensions_mut().insert(identity.clone());
         match self.api.router().oneshot(request).await {
             Ok(response) => Ok(response),
             Err(never) => match never {},
         }
+    }
+
+    /// The server as `user` meets it.
+    pub fn person(&self, user: &str, groups: &[&str]) -> Person<'_> {
+        Person { door: self, identity: Identity::new(user, groups) }
     }
 
     pub async fn raw(&self, method: &str, path: &str, media: &str, body: impl Into<Body>) -> Result<Answer> {
@@ -133,9 +173,7 @@ impl Door {
 
     /// The events a request answers with.
     pub async fn events(&self, request: Request<Body>) -> Result<Events> {
-        let response = self.send(request).await?;
-        ensure!(response.status() == 200, "watch answered {}", response.status());
-        Ok(Events { body: BodyStream::new(response.into_body()), rest: Vec::new() })
+        Events::of(self.send(request).await?)
     }
 
     /// Waits until an object is as expected.
@@ -181,6 +219,12 @@ pub struct Events {
 }
 
 impl Events {
+    /// The events of an answer.
+    pub fn of(response: http::Response<Body>) -> Result<Events> {
+        ensure!(response.status() == 200, "watch answered {}", response.status());
+        Ok(Events { body: BodyStream::new(response.into_body()), rest: Vec::new() })
+    }
+
     /// The next line, or `None` at the end of the watch.
     pub async fn next(&mut self) -> Result<Option<Value>> {
         loop {
@@ -230,7 +274,7 @@ pub fn widget_crd() -> Value {
             "versions": [{
                 "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": schema},
-                "selectableFields": [{"jsonPath": ".spec.host"}],
+                "selectableFields": [{"jsonPath": ".spec.host"}, {"jsonPath": ".spec.note"}],
                 "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
             }],
         },

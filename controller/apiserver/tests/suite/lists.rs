@@ -32,7 +32,7 @@ async fn selectors_select() -> Result<()> {
         let list = lab.get(&format!("{WIDGETS}?{query}")).await?.expect(200)?;
         assert_eq!(names(&list), expected, "{query}");
     }
-    lab.get(&format!("{WIDGETS}?fieldSelector=spec.note%3Dx")).await?.expect(400)?;
+    lab.get(&format!("{WIDGETS}?fieldSelector=spec.colour%3Dx")).await?.expect(400)?;
     lab.get(&format!("{WIDGETS}?labelSelector=a%20b")).await?.expect(400)?;
     let everywhere = lab.get("/apis/example.dev/v1/widgets").await?.expect(200)?;
     assert_eq!((everywhere["kind"].as_str(), names(&everywhere).len()), (Some("WidgetList"), 3));

@@ -2,7 +2,9 @@
 //!
 //! etcd is found as the product finds it: `CLUSTERCTL_ETCD`, `PATH`, `CLUSTERCTL_TOOLS`.
 
+mod access;
 mod applied;
+mod confinement;
 mod crds;
 mod deletion;
 mod front;
@@ -13,6 +15,7 @@ mod hostile;
 mod hostile_wire;
 mod kube_rs;
 mod kubectl;
+mod kubectl_access;
 mod kubectl_commands;
 mod kubectl_oldest;
 mod lab;
@@ -22,6 +25,7 @@ mod namespaces;
 mod python;
 mod scale;
 mod statuses;
+mod tenants;
 mod tls;
 mod upgrades;
 mod versions;

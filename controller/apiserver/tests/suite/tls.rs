@@ -62,6 +62,16 @@ impl Served {
     }
 }
 
+/// Lets the group of the connecting user do everything.
+pub async fn let_in(lab: &Lab) -> Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "tenants"},
+        "roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [{"kind": "Group", "name": "tenants"}],
+    });
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    lab.call("POST", path, &binding).await?.expect(201).map(drop)
+}
+
 async fn whoami(served: &Served, alpn: &str) -> Result<Value> {
     let io = TokioIo::new(served.connect(&served.authority, alpn).await?);
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).to_string();
@@ -132,6 +142,7 @@ async fn upgrades_pass_through_connect_subresources() -> Result<()> {
     let lab = Lab::new().await?;
     let dir = tempfile::tempdir()?;
     lab.widget("a", json!({})).await?;
+    let_in(&lab).await?;
     lab.api.connect("example.dev", "widgets", "console", tower::service_fn(|r| async { Ok(echo(r).await) }));
     let served = serve(&lab, dir.path()).await?;
     let mut stream = served.connect(&served.authority, "http/1.1").await?;
@@ -158,6 +169,7 @@ async fn upgrades_pass_through_connect_subresources() -> Result<()> {
 async fn a_closing_server_ends_its_watches() -> Result<()> {
     let lab = Lab::new().await?;
     let dir = tempfile::tempdir()?;
+    let_in(&lab).await?;
     let served = serve(&lab, dir.path()).await?;
     let mut stream = served.connect(&served.authority, "http/1.1").await?;
     let request = format!("GET {WIDGETS}?watch=1 HTTP/1.1\r\nhost: x\r\n\r\n");

@@ -1,5 +1,6 @@
 //! The processes of an instance: the server, the agents, and `up`, which keeps both alive.
 
+pub mod access;
 pub mod agent;
 pub mod clean;
 pub mod etcd;

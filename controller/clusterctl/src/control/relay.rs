@@ -12,7 +12,7 @@ const SUBRESOURCES: [&str; 4] = ["exec", "log", "console", "portforward"];
 
 /// Has every subresource of a machine answered by the agent of its host.
 pub fn connect(api: &ApiServer, identity: &pki::Identity, ca_pem: &str) -> Result<()> {
-    let client = api.client("system:relay", &[crate::instance::credentials::ADMINISTRATORS], "default");
+    let client = api.client(&super::access::reconciler("relay"), &[], "default");
     let relay = Relay::new(client, identity, ca_pem).context("failed to set up the relay to agents")?;
     for subresource in SUBRESOURCES {
         let relay = relay.clone();

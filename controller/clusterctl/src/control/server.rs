@@ -1,5 +1,6 @@
 //! `clusterctl server`: etcd, the API, the reconcilers and the test engine, without any privilege.
 
+use super::access;
 use super::etcd::EtcdArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
@@ -82,7 +83,12 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     // With an etcd of our own there is no other server: its directory is locked.
     let alone = args.etcd.etcd_endpoints.is_empty();
     let audit = args.audit.level().map(|level| AuditOptions::new(instance.path("server/audit.log"), level));
-    let options = apiserver::Options { chores: alone, audit, ..apiserver::Options::default() };
+    let options = apiserver::Options {
+        chores: alone,
+        audit,
+        confinements: access::confinements(),
+        ..apiserver::Options::default()
+    };
     let api = ApiServer::new(store, options).await.context("failed to start the API")?;
     let documents = crds::all()
         .iter()
@@ -90,6 +96,7 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
         .collect::<Result<Vec<_>, _>>()
         .context("failed to render the CRDs")?;
     api.ensure_crds(&documents).await.context("failed to install the CRDs")?;
+    api.ensure_policy(&access::documents()?).await.context("failed to install the access rules")?;
 
     super::relay::connect(&api, &identity, authority.cert_pem())?;
     let tls = pki::server_config(&identity, authority.cert_pem()).context("failed to set up TLS")?;
@@ -111,8 +118,7 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
 
 /// The reconcilers and the test engine, until `stop`; all that they write goes through `api`.
 async fn judge(api: ApiServer, artifacts: PathBuf, stop: CancellationToken) {
-    let client_for =
-        move |name: &str| api.client(&format!("system:reconciler:{name}"), &[credentials::ADMINISTRATORS], "default");
+    let client_for = move |name: &str| api.client(&access::reconciler(name), &[], "default");
     let tests = testrun::Options::new(artifacts);
     let engine = testrun::run(client_for("testrun"), tests, stop.clone());
     tokio::join!(engine, reconcilers::run(client_for, stop));

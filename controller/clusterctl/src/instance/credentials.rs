@@ -14,6 +14,8 @@ pub const ADMINISTRATORS: &str = "system:masters";
 pub const SERVER: &str = "system:apiserver";
 /// The group of agents.
 pub const AGENTS: &str = "photoncloud:agents";
+/// What an agent's user name begins with; the name of its host follows.
+pub const AGENT_USER: &str = "system:agent:";
 
 /// First of the user ids that servers get: below the agents', above what people and distributions use.
 const FIRST_USER: u32 = 0x23ff_0000;
@@ -45,7 +47,7 @@ pub fn server(instance: &Instance, authority: &Authority, listen: SocketAddr) ->
 /// Who a host's agent is, and what its certificate is good for: its calls to the server, and its own door.
 pub fn of_agent(host: &str) -> (Subject, Usage) {
     let names = vec![host.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-    (Subject::new(format!("system:agent:{host}"), [AGENTS]), Usage::Both { names })
+    (Subject::new(format!("{AGENT_USER}{host}"), [AGENTS]), Usage::Both { names })
 }
 
 /// The certificate of a host's agent, issued when it is missing.

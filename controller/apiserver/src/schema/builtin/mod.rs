@@ -11,7 +11,7 @@ use super::error::FieldError;
 use super::jsonpath::Path;
 use super::table::{Cell, age};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 12] = [
     include_str!("namespace.yaml"),
     include_str!("secret.yaml"),
     include_str!("configmap.yaml"),
@@ -20,6 +20,10 @@ const DOCUMENTS: [&str; 8] = [
     include_str!("event.yaml"),
     include_str!("lease.yaml"),
     include_str!("customresourcedefinition.yaml"),
+    include_str!("role.yaml"),
+    include_str!("rolebinding.yaml"),
+    include_str!("clusterrole.yaml"),
+    include_str!("clusterrolebinding.yaml"),
 ];
 
 /// Every built-in kind. The documents are part of the program, so one that does not compile is left out only in a build
@@ -95,11 +99,18 @@ fn columns(kind: &str) -> Option<Vec<Column>> {
             vec![column("Data", "integer", Cell::Computed(both), 0, "Number of entries."), age_column()?]
         }
         "ServiceAccount" => vec![count("Secrets", ".secrets")?, age_column()?],
-        "CustomResourceDefinition" => {
+        "CustomResourceDefinition" | "Role" | "ClusterRole" => {
             let created: fn(&Value, jiff::Timestamp) -> Value =
                 |object, _| object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_default();
             vec![column("Created At", "date", Cell::Computed(created), 0, "When it was created.")]
         }
+        "RoleBinding" | "ClusterRoleBinding" => vec![
+            computed("Role", role_of, 0, "The role it hands out."),
+            age_column()?,
+            computed("Users", |binding, _| subjects(binding, "User"), 1, "Users it is for."),
+            computed("Groups", |binding, _| subjects(binding, "Group"), 1, "Groups it is for."),
+            computed("ServiceAccounts", |binding, _| subjects(binding, "ServiceAccount"), 1, "Accounts it is for."),
+        ],
         "Event" => vec![
             computed("Last Seen", last_seen, 0, "When it was last seen."),
             computed("Type", |event, _| either(event, "type", "type"), 0, "Normal or Warning."),
@@ -119,6 +130,22 @@ fn columns(kind: &str) -> Option<Vec<Column>> {
         ],
         _ => return None,
     })
+}
+
+fn role_of(binding: &Value, _: jiff::Timestamp) -> Value {
+    let text = |key: &str| binding["roleRef"][key].as_str().unwrap_or_default();
+    format!("{}/{}", text("kind"), text("name")).into()
+}
+
+fn subjects(binding: &Value, kind: &str) -> Value {
+    let of_kind = binding["subjects"].as_array().into_iter().flatten().filter(|subject| subject["kind"] == kind);
+    let names: Vec<String> = of_kind
+        .map(|subject| match (subject["namespace"].as_str().unwrap_or(""), subject["name"].as_str().unwrap_or("")) {
+            ("", name) => name.to_owned(),
+            (namespace, name) => format!("{namespace}/{name}"),
+        })
+        .collect();
+    names.join(", ").into()
 }
 
 fn either(object: &Value, old: &str, new: &str) -> Value {

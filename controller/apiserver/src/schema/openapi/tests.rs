@@ -77,6 +77,7 @@ fn the_index_names_every_group_version_and_changes_with_it() {
             "apis/apiextensions.k8s.io/v1",
             "apis/coordination.k8s.io/v1",
             "apis/events.k8s.io/v1",
+            "apis/rbac.authorization.k8s.io/v1",
             "apis/test.dev/v1"
         ]
     );

@@ -87,8 +87,14 @@ impl Garbage {
         tolerate(self.server.modify(&resource, (namespace.as_deref(), &name), false, change).await.map(drop))
     }
 
+    /// The objects that an owner owns. One in another namespace may name it and still is none of its business: whoever
+    /// writes there must not hold up what is deleted here.
+    fn dependents_of(&self, uid: &Arc<str>) -> impl Iterator<Item = &Arc<str>> {
+        self.dependents.get(uid).into_iter().flatten().filter(|key| self.owns(uid, key))
+    }
+
     async fn orphan_dependents(&self, uid: &Arc<str>) -> Result<(), Error> {
-        for key in self.dependents.get(uid).into_iter().flatten() {
+        for key in self.dependents_of(uid) {
             let (Some(node), Some((resource, namespace, name))) = (self.nodes.get(key), self.locate(key)) else {
                 continue;
             };
@@ -101,7 +107,7 @@ impl Garbage {
     /// Deletes the dependents of a waiting owner; returns how many still block it.
     async fn delete_dependents(&self, uid: &Arc<str>) -> Result<usize, Error> {
         let mut blocking = 0;
-        for key in self.dependents.get(uid).into_iter().flatten() {
+        for key in self.dependents_of(uid) {
             let (Some(node), Some((resource, namespace, name))) = (self.nodes.get(key), self.locate(key)) else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! The door at which hosts show their token: a listener of its own, with this one thing behind it.
 
 use super::{Asked, Given, KIND, NAMESPACE, digest};
+use crate::control::access;
 use crate::instance::credentials;
 use anyhow::{Context, Result};
 use apiserver::ApiServer;
@@ -39,7 +40,7 @@ pub async fn serve(
     authority: pki::Authority,
 ) -> Result<()> {
     let tls = TlsAcceptor::from(Arc::new(pki::open_server_config(identity).context("failed to set up TLS")?));
-    let client = api.client("system:join", &[credentials::ADMINISTRATORS], NAMESPACE);
+    let client = api.client(&access::reconciler("join"), &[], NAMESPACE);
     let door = Arc::new(Door { authority, secrets: Api::namespaced(client, NAMESPACE) });
     let router = axum::Router::new().route("/join", post(join)).layer(DefaultBodyLimit::max(16 << 10)).with_state(door);
     let guests = Arc::new(Semaphore::new(GUESTS));

@@ -1,0 +1,178 @@
+//! Callers that see only what is theirs.
+//!
+//! Rules say which kinds a caller may touch; they cannot say "those objects that are assigned to me". The agent of a host
+//! has to read machines, but not all machines. So a group of callers can be confined: of certain resources its members
+//! reach only the objects that bear their own name, as the object's name or in a field. This narrows what the rules allow
+//! and never widens it. Which groups, resources and fields, is told by whoever builds the server.
+
+use serde_json::Value;
+
+use super::Access;
+use super::attributes::Attributes;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::object::{meta, metadata_mut};
+use crate::registry::Resource;
+use crate::schema::selector::FieldSelector;
+
+/// A group of callers that reach only what is theirs.
+#[derive(Debug, Clone)]
+pub struct Confinement {
+    /// Its members are confined.
+    pub group: String,
+    /// Their user names are this and then the name that their objects bear.
+    pub user_prefix: String,
+    /// The resources in which they are confined; of others, the rules alone decide.
+    pub resources: Vec<Confined>,
+}
+
+/// A resource of which a caller reaches only its own objects.
+#[derive(Debug, Clone)]
+pub struct Confined {
+    /// API group.
+    pub group: String,
+    /// Plural.
+    pub resource: String,
+    /// Which objects are the caller's.
+    pub tie: Tie,
+    /// What may be read besides; writes are always confined.
+    pub reads: Reads,
+    /// Whether the caller may change nothing but finalizers (and, by their own doors, subresources).
+    pub finalizers_only: bool,
+}
+
+/// What a confined caller may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reads {
+    /// Its own objects.
+    Own,
+    /// Lists and watches may also select by this field, such as `spec.network`, if an object of the caller's in the same
+    /// namespace has the same value there: who is on a network has to know who else is.
+    Sharing(String),
+    /// Every object.
+    All,
+}
+
+/// What ties an object to a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tie {
+    /// It has the caller's name.
+    Name,
+    /// This field, a path such as `spec.host`, holds the caller's name. Lists have to select by it.
+    Field(String),
+}
+
+impl Tie {
+    fn of<'o>(&self, object: &'o Value) -> &'o str {
+        match self {
+            Self::Name => meta(object, "name"),
+            Self::Field(path) => {
+                path.split('.').try_fold(object, |value, step| value.get(step)).and_then(Value::as_str).unwrap_or("")
+            }
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Name => "metadata.name",
+            Self::Field(path) => path,
+        }
+    }
+}
+
+/// The confinement that one caller is under in one resource.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'c> {
+    confined: &'c Confined,
+    /// The name that the caller's objects bear; none when the caller's user name says none.
+    name: Option<&'c str>,
+}
+
+impl Access {
+    /// What confines this caller in this resource.
+    pub(crate) fn confined<'a>(&'a self, caller: &'a Identity, resource: &Resource) -> Option<Own<'a>> {
+        self.confinements.iter().find_map(|confinement| {
+            let member = caller.groups.contains(&confinement.group);
+            let confined =
+                confinement.resources.iter().filter(|_| member).find(|c| resource.is(&c.group, &c.resource))?;
+            let name = caller.user.strip_prefix(confinement.user_prefix.as_str()).filter(|name| !name.is_empty());
+            Some(Own { confined, name })
+        })
+    }
+}
+
+impl Own<'_> {
+    /// Whether the caller may read an object.
+    pub(crate) fn check_read(&self, asked: &Attributes<'_>, user: &str, object: &Value) -> Result<(), Error> {
+        if self.confined.reads == Reads::All { Ok(()) } else { self.check(asked, user, object) }
+    }
+
+    /// Whether an object is the caller's.
+    fn check(&self, asked: &Attributes<'_>, user: &str, object: &Value) -> Result<(), Error> {
+        match self.name {
+            Some(name) if self.confined.tie.of(object) == name => Ok(()),
+            _ => Err(asked.refusal(user, &self.why())),
+        }
+    }
+
+    /// Whether a change keeps to what the caller may change.
+    pub(crate) fn check_change(
+        &self,
+        asked: &Attributes<'_>,
+        user: &str,
+        (old, new): (Option<&Value>, &Value),
+        whole: bool,
+    ) -> Result<(), Error> {
+        self.check(asked, user, new)?;
+        let Some(old) = old else { return Ok(()) };
+        self.check(asked, user, old)?;
+        if whole && self.confined.finalizers_only && without_finalizers(old) != without_finalizers(new) {
+            return Err(asked.refusal(user, "only metadata.finalizers may be changed here"));
+        }
+        Ok(())
+    }
+
+    /// Whether a list or watch asks for what the caller may read. `found` says whether there is an object, where the
+    /// list looks, that passes a test.
+    pub(crate) fn check_selector(
+        &self,
+        asked: &Attributes<'_>,
+        user: &str,
+        fields: &FieldSelector,
+        found: impl Fn(&dyn Fn(&Value) -> bool) -> bool,
+    ) -> Result<(), Error> {
+        let path = self.confined.tie.path();
+        let reads = asked.verb != "deletecollection";
+        let shares = |name: &str| match &self.confined.reads {
+            Reads::Sharing(field) if reads => fields.demanded(field).is_some_and(|value| {
+                let field = Tie::Field(field.clone());
+                found(&|object| self.confined.tie.of(object) == name && field.of(object) == value)
+            }),
+            _ => false,
+        };
+        match self.name {
+            Some(_) if self.confined.reads == Reads::All && reads => Ok(()),
+            Some(name) if fields.demanded(path) == Some(name) || shares(name) => Ok(()),
+            Some(name) => Err(asked.refusal(user, &format!("the field selector {path}={name} is needed"))),
+            None => Err(asked.refusal(user, &self.why())),
+        }
+    }
+
+    fn why(&self) -> String {
+        let path = self.confined.tie.path();
+        match self.name {
+            Some(name) => format!("{path} of the object is not {name:?}"),
+            None => "the user name does not say whose objects it stands for".to_owned(),
+        }
+    }
+}
+
+fn without_finalizers(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = metadata_mut(&mut object) {
+        for field in ["finalizers", "managedFields", "generation", "resourceVersion"] {
+            metadata.remove(field);
+        }
+    }
+    object
+}

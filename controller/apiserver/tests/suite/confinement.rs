@@ -1,0 +1,140 @@
+//! A confined caller reaches its own objects and no others, whatever the rules allow it.
+
+use anyhow::{Result, ensure};
+use apiserver::{Confined, Confinement, Options, Reads, Tie};
+use serde_json::json;
+
+use crate::access::{binding, in_namespace, role};
+use crate::lab::{Lab, WIDGETS, widget};
+
+fn options() -> Options {
+    let own = |group: &str, resource: &str, tie: Tie, finalizers_only: bool| Confined {
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        tie,
+        reads: Reads::Own,
+        finalizers_only,
+    };
+    let mut resources = vec![
+        own("example.dev", "widgets", Tie::Field("spec.host".to_owned()), true),
+        own("coordination.k8s.io", "leases", Tie::Name, false),
+        own("events.k8s.io", "events", Tie::Field("reportingInstance".to_owned()), false),
+    ];
+    resources[0].reads = Reads::Sharing("spec.note".to_owned());
+    let confinement = Confinement { group: "agents".to_owned(), user_prefix: "agent:".to_owned(), resources };
+    Options { confinements: vec![confinement], ..Options::default() }
+}
+
+/// A server where agents may do everything, as far as the rules go.
+async fn lab() -> Result<Lab> {
+    let lab = Lab::with(options()).await?;
+    lab.call("POST", &in_namespace("default", "roles"), &role("all", &["*"], &["*"], &["*"])).await?.expect(201)?;
+    let mut everyone = binding("all", ("Role", "all"), "");
+    everyone["subjects"] = json!([{"kind": "Group", "name": "agents"}]);
+    lab.call("POST", &in_namespace("default", "rolebindings"), &everyone).await?.expect(201)?;
+    lab.widget("mine", json!({"host": "h1"})).await?;
+    lab.widget("theirs", json!({"host": "h2"})).await?;
+    lab.widget("nobodys", json!({})).await?;
+    Ok(lab)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_reads_only_what_is_bound_to_its_host() -> Result<()> {
+    let lab = lab().await?;
+    let agent = lab.person("agent:h1", &["agents"]);
+    agent.get(&format!("{WIDGETS}/mine")).await?.expect(200)?;
+    let refusal = agent.forbidden("GET", &format!("{WIDGETS}/theirs"), &json!({})).await?;
+    assert!(refusal.ends_with(": spec.host of the object is not \"h1\""), "{refusal}");
+    agent.get(&format!("{WIDGETS}/nobodys")).await?.expect(403)?;
+    agent.get(&format!("{WIDGETS}/none")).await?.expect(404)?;
+    for query in ["", "?watch=1", "?fieldSelector=spec.host%3Dh2", "?fieldSelector=spec.host!%3Dh1", "?labelSelector=a"]
+    {
+        agent.get(&format!("{WIDGETS}{query}")).await?.expect(403)?;
+    }
+    let list = agent.get(&format!("{WIDGETS}?fieldSelector=spec.host%3Dh1")).await?.expect(200)?;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+    let everything = agent.raw("DELETE", WIDGETS, "application/json", "").await?;
+    everything.expect(403)?;
+    // Who bears no host's name has no host; who is no agent is not confined.
+    for stranger in ["agent:", "jane"] {
+        lab.person(stranger, &["agents"]).get(&format!("{WIDGETS}/mine")).await?.expect(403)?;
+    }
+    lab.get(WIDGETS).await?.expect(200)?;
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_may_know_who_shares_a_network_with_what_is_its_own() -> Result<()> {
+    let lab = lab().await?;
+    let agent = lab.person("agent:h1", &["agents"]);
+    let on = |note: &str| format!("{WIDGETS}?fieldSelector=spec.note%3D{note}");
+    lab.widget("far", json!({"host": "h2", "note": "net"})).await?;
+    agent.get(&on("net")).await?.expect(403)?;
+    lab.widget("near", json!({"host": "h1", "note": "net"})).await?;
+    let list = agent.get(&on("net")).await?.expect(200)?;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
+    agent.get(&on("other")).await?.expect(403)?;
+    agent.get("/apis/example.dev/v1/widgets?fieldSelector=spec.note%3Dnet").await?.expect(403)?;
+    agent.raw("DELETE", &on("net"), "application/json", "").await?.expect(403)?;
+    agent.get(&format!("{WIDGETS}/far")).await?.expect(403)?;
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_writes_status_and_finalizers_of_its_own() -> Result<()> {
+    let lab = lab().await?;
+    let agent = lab.person("agent:h1", &["agents"]);
+    let (mine, theirs) = (format!("{WIDGETS}/mine"), format!("{WIDGETS}/theirs"));
+    agent.merge(&mine, json!({"metadata": {"finalizers": ["example.dev/agent"]}})).await?.expect(200)?;
+    agent.merge(&format!("{mine}/status"), json!({"status": {"phase": "Ready"}})).await?.expect(200)?;
+    for patch in [
+        json!({"spec": {"host": "h2"}}),
+        json!({"spec": {"size": 7}}),
+        json!({"metadata": {"labels": {"a": "b"}}}),
+        json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u"}]}}),
+    ] {
+        agent.merge(&mine, patch.clone()).await?.expect(403)?;
+        agent.merge(&theirs, patch).await?.expect(403)?;
+    }
+    agent.merge(&theirs, json!({"metadata": {"finalizers": ["example.dev/agent"]}})).await?.expect(403)?;
+    agent.merge(&format!("{theirs}/status"), json!({"status": {"phase": "Ready"}})).await?.expect(403)?;
+    agent.raw("DELETE", &theirs, "application/json", "").await?.expect(403)?;
+    agent.call("POST", WIDGETS, &widget("new", json!({"host": "h2"}))).await?.expect(403)?;
+    // Taking over what is bound to another host, or to none.
+    lab.widget("free", json!({})).await?;
+    agent.merge(&format!("{WIDGETS}/free"), json!({"spec": {"host": "h1"}})).await?.expect(403)?;
+    // The last finalizer goes, and with it the object.
+    lab.delete(&mine).await?.expect(200)?;
+    agent.merge(&mine, json!({"metadata": {"finalizers": []}})).await?.expect(200)?;
+    lab.get(&mine).await?.expect(404)?;
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bears_the_agents_name_is_its_own() -> Result<()> {
+    let lab = lab().await?;
+    let agent = lab.person("agent:h1", &["agents"]);
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease =
+        |name: &str| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
+    agent.call("POST", leases, &lease("h1")).await?.expect(201)?;
+    agent.call("POST", leases, &lease("h2")).await?.expect(403)?;
+    lab.call("POST", leases, &lease("h2")).await?.expect(201)?;
+    agent.merge(&format!("{leases}/h1"), json!({"spec": {"holderIdentity": "h1"}})).await?.expect(200)?;
+    agent.merge(&format!("{leases}/h2"), json!({"spec": {"holderIdentity": "h1"}})).await?.expect(403)?;
+    agent.get(leases).await?.expect(403)?;
+    agent.get(&format!("{leases}?fieldSelector=metadata.name%3Dh1")).await?.expect(200)?;
+
+    let events = "/apis/events.k8s.io/v1/namespaces/default/events";
+    for (name, host, code) in [("e1", "h1", 201), ("e2", "h2", 403)] {
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name}, "action": "A",
+            "reason": "R", "type": "Normal", "note": "n", "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "agent", "reportingInstance": host,
+            "regarding": {"kind": "Widget", "namespace": "default", "name": "mine"},
+        });
+        let answer = agent.call("POST", events, &event).await?;
+        ensure!(answer.code == code, "{name}: {} {}", answer.code, answer.body);
+    }
+    lab.end().await
+}
