@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 BINARY := target/release/clusterctl
+# Builds are of the whole workspace, so that its dependencies have one set of features and are compiled once for all targets.
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +14,7 @@ install-test: ## Install what testing needs
 	@.ci/install test
 
 build: install ## Build the one binary
-	$(CARGO) build --release --locked --package clusterctl
+	$(CARGO) build --release --locked --workspace --bin clusterctl
 
 fresh-smoke: build ## Six machines from nothing: build, boot, test, verdict
 	$(BINARY) up --detach
@@ -36,10 +37,12 @@ fuzz: install-test ## Long runs against everything that comes from outside (SEED
 	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'binary(suite) and test(/^fuzz/)'
 
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
-	$(CARGO) run --release --locked --quiet --package bench -- $(BENCH)
+	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
+	target/release/clusterctl-bench $(BENCH)
 
 bench-api: build ## The API under load beside raw etcd (takes about three minutes)
-	$(CARGO) run --release --locked --quiet --package bench -- --only api $(BENCH)
+	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
+	target/release/clusterctl-bench --only api $(BENCH)
 
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
