@@ -167,6 +167,9 @@ impl<E: Effects> Engine<'_, E> {
         });
         let boots: Vec<_> = futures::future::join_all(looks).await;
         let boots: Vec<_> = boots.into_iter().flatten().collect();
+        if plan::is_awaited(&self.spec, place.step) {
+            self.next_second().await;
+        }
         let now = self.now();
         self.change(|run| status::begin(run, place, now, &boots)).await?;
         // With that the ends of earlier steps are stored. A guest that does not answer must hold up nothing.
@@ -177,6 +180,13 @@ impl<E: Effects> Engine<'_, E> {
             () = self.forget(ended) => {}
         }
         work.await
+    }
+
+    /// Returns at the beginning of a second. Conditions carry whole seconds, so of one that came about in the second in which
+    /// a step begins nobody could tell whether that was before or after.
+    async fn next_second(&self) {
+        let past = self.effects.now().subsec_nanosecond().unsigned_abs();
+        tokio::time::sleep(Duration::from_secs(1).saturating_sub(Duration::from_nanos(past.into()))).await;
     }
 
     async fn resume(&self, place: Place<'_>) -> Result<(), Stop> {

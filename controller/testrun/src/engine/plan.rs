@@ -44,6 +44,16 @@ pub enum Next<'a> {
     Nothing,
 }
 
+/// Whether some wait of the run counts only what came about after this step had begun.
+#[must_use]
+pub fn is_awaited(spec: &TestRunSpec, step: &Step) -> bool {
+    let mut waits = places(spec).flat_map(|place| {
+        let children = place.step.parallel.iter().flat_map(|parallel| &parallel.steps);
+        place.step.wait.iter().chain(children.filter_map(|child| child.wait.as_ref()))
+    });
+    waits.any(|wait| wait.after.as_deref() == Some(step.name.as_str()))
+}
+
 /// Decides what comes next.
 #[must_use]
 pub fn next<'a>(spec: &'a TestRunSpec, status: &TestRunStatus, now: Timestamp) -> Next<'a> {
