@@ -29,6 +29,8 @@ use requests::Operation;
 const CLIENTS: [usize; 3] = [1, 16, 64];
 /// Objects in the small store.
 const FEW: usize = 100;
+/// Most bytes of a range over everything in etcd.
+const MOST_BYTES: usize = 256 << 20;
 /// How often everything is listed.
 const LISTS: usize = 5;
 
@@ -36,10 +38,11 @@ const LISTS: usize = 5;
 pub async fn measure(lab: &Lab, objects: usize, operations: usize, report: &mut Report) -> Result<()> {
     let doors = Door::open(lab, CLIENTS[2]).await?;
     requests::define(lab).await?;
+    beside(lab, &doors, FEW, operations, report).await?;
     for clients in CLIENTS {
         round(lab, &doors, clients, operations, report).await?;
     }
-    flat(lab, &doors, objects, operations, report).await?;
+    beside(lab, &doors, objects, operations, report).await?;
     lists(lab, &doors, report).await?;
     watchers::measure(lab, &doors, report).await?;
     steady::measure(lab, &doors, report).await?;
@@ -101,29 +104,29 @@ async fn raw(lab: &Lab, shape: Shape, stem: &str) -> Result<f64> {
     Ok((each * shape.clients) as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Creates in a small store and in a large one: the cost of a write shall not depend on what is there already.
-async fn flat(lab: &Lab, doors: &[Arc<Door>], objects: usize, operations: usize, report: &mut Report) -> Result<()> {
+/// Creates beside at least `size` objects: the cost of a write shall not depend on what is there already.
+async fn beside(lab: &Lab, doors: &[Arc<Door>], size: usize, operations: usize, report: &mut Report) -> Result<()> {
     let shape = Shape { clients: 16, operations };
-    for size in [FEW, objects] {
-        let present = count(doors).await?;
-        if size > present {
-            eprintln!("bench: filling the store up to {size} objects");
-            let fill = Shape { clients: 16, operations: size - present };
-            load::run(lab, doors, fill, |number| Operation::Create.request("fill", number, &[])).await?;
-        }
-        let stem = format!("f{size}");
-        let before = raw(lab, shape, &stem).await?;
-        let name = stem.clone();
-        let done = load::run(lab, doors, shape, move |number| Operation::Create.request(&name, number, &[])).await?;
-        let puts = Sample::from_iter([before, raw(lab, shape, &format!("{stem}b")).await?]);
-        tell(report, &format!("create beside {}", count(doors).await?), shape, &done, &puts, "flat");
+    let present = count(doors).await?;
+    if size > present {
+        eprintln!("bench: filling the store up to {size} objects");
+        let fill = Shape { clients: 16, operations: size - present };
+        let name = format!("fill{size}");
+        load::run(lab, doors, fill, move |number| Operation::Create.request(&name, number, &[])).await?;
     }
+    let present = present.max(size);
+    let stem = format!("f{size}");
+    let before = raw(lab, shape, &stem).await?;
+    let name = stem.clone();
+    let done = load::run(lab, doors, shape, move |number| Operation::Create.request(&name, number, &[])).await?;
+    let puts = Sample::from_iter([before, raw(lab, shape, &format!("{stem}b")).await?]);
+    tell(report, &format!("create beside {present}"), shape, &done, &puts, "flat");
     Ok(())
 }
 
 /// Lists of everything.
 async fn lists(lab: &Lab, doors: &[Arc<Door>], report: &mut Report) -> Result<()> {
-    let mut etcd = create::etcd(lab).await?;
+    let mut etcd = create::etcd(lab).await?.kv_client().max_decoding_message_size(MOST_BYTES);
     let (mut ours, mut raw, mut bytes, mut found) = (Sample::default(), Sample::default(), 0, 0);
     for _ in 0..LISTS {
         let begun = Instant::now();
