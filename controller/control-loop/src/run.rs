@@ -63,6 +63,7 @@ enum Failed {
 
 struct Run<R: Reconciler> {
     reconciler: R,
+    cache: Cache<R::Kind>,
     queue: Queue<R::Kind>,
     backoffs: Backoffs<R::Kind>,
     kind: String,
@@ -78,7 +79,7 @@ pub async fn run<R: Reconciler>(
     shutdown: CancellationToken,
 ) {
     let kind = R::Kind::kind(&()).into_owned();
-    let run = Arc::new(Run { reconciler, queue: queue.clone(), backoffs: Backoffs::default(), kind });
+    let run = Arc::new(Run { reconciler, cache: cache.clone(), queue, backoffs: Backoffs::default(), kind });
     let requests = requests.take_until(shutdown.clone().cancelled_owned()).map(Ok::<_, Infallible>);
     let results = applier(
         |object, run: Arc<Run<R>>| Box::pin(reconcile_one(run, object)),
@@ -91,7 +92,7 @@ pub async fn run<R: Reconciler>(
     // Failures are logged where they are made.
     let all = results.for_each(|result| {
         if let Err(controller::Error::ObjectNotFound(absent)) = result {
-            run.absent(&cache, &absent.name, absent.namespace.as_deref());
+            run.absent(&absent.name, absent.namespace.as_deref());
         }
         std::future::ready(())
     });
@@ -101,9 +102,12 @@ pub async fn run<R: Reconciler>(
     }
 }
 
-async fn reconcile_one<R: Reconciler>(run: Arc<Run<R>>, object: Arc<R::Kind>) -> Result<Action, Failed> {
-    let name = ObjectRef::from_obj(&*object);
+async fn reconcile_one<R: Reconciler>(run: Arc<Run<R>>, found: Arc<R::Kind>) -> Result<Action, Failed> {
+    let name = ObjectRef::from_obj(&*found);
     run.queue.begin(&name);
+    // What was found is from before the look began, and may have changed since without a wake-up: the name was waiting. From
+    // here on every change wakes it again, so this reading misses none.
+    let Some(object) = run.cache.store().get(&name) else { return Ok(run.left(&name)) };
     let active = METRICS.active.with_label_values(&[run.kind.as_str()]);
     active.inc();
     let span = tracing::info_span!("reconcile", kind = run.kind, object = %name);
@@ -157,15 +161,87 @@ impl<R: Reconciler> Run<R> {
         }
     }
 
+    /// The object went between its wake-up and the look.
+    fn left(&self, name: &ObjectRef<R::Kind>) -> Action {
+        self.queue.end(name);
+        self.backoffs.forget(name);
+        Action::await_change()
+    }
+
     /// An object was woken that the cache does not have. When it comes it must be possible to wake it again; when it has come
     /// since, that wake-up was taken for this one.
-    fn absent(&self, cache: &Cache<R::Kind>, name: &str, namespace: Option<&str>) {
+    fn absent(&self, name: &str, namespace: Option<&str>) {
         let mut object = ObjectRef::new(name);
         object.namespace = namespace.map(str::to_owned);
         self.queue.gone(&object);
         self.backoffs.forget(&object);
-        if cache.store().get(&object).is_some() {
+        if self.cache.store().get(&object).is_some() {
             self.queue.wake(object);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("never")]
+    struct Never;
+
+    impl Failure for Never {
+        fn category(&self) -> &'static str {
+            "Never"
+        }
+        fn retry(&self) -> Retry {
+            Retry::OnChange
+        }
+    }
+
+    /// Remembers which versions it was shown.
+    #[derive(Default)]
+    struct Versions(std::sync::Mutex<Vec<String>>);
+
+    impl Reconciler for Versions {
+        type Kind = ConfigMap;
+        type Error = Never;
+
+        async fn reconcile(&self, object: Arc<ConfigMap>) -> Result<Action, Never> {
+            self.0.lock().unwrap().push(object.resource_version().unwrap());
+            Ok(Action::await_change())
+        }
+    }
+
+    fn version(version: &str) -> ConfigMap {
+        serde_json::from_value(serde_json::json!({"metadata": {
+            "name": "a", "namespace": "t", "resourceVersion": version}}))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_change_between_the_wake_up_and_the_look_is_seen() {
+        let ((cache, mut writer), (queue, _requests)) = (Cache::new(), crate::queue());
+        let reconciler = Versions::default();
+        let (backoffs, kind) = (Backoffs::default(), "ConfigMap".to_owned());
+        let run = Arc::new(Run { reconciler, cache: cache.clone(), queue: queue.clone(), backoffs, kind });
+        writer.apply_watcher_event(&Event::Apply(version("1")));
+        queue.wake_named("t", "a");
+        // The applier takes the object out of the cache and makes the future; it polls it later.
+        let look = reconcile_one(run.clone(), cache.get("t", "a").unwrap());
+        writer.apply_watcher_event(&Event::Apply(version("2")));
+        // Swallowed: the name is waiting still.
+        queue.wake_named("t", "a");
+        look.await.unwrap();
+        assert_eq!(*run.reconciler.0.lock().unwrap(), ["2"]);
+
+        queue.wake_named("t", "a");
+        let look = reconcile_one(run.clone(), cache.get("t", "a").unwrap());
+        writer.apply_watcher_event(&Event::Delete(version("2")));
+        look.await.unwrap();
+        assert_eq!(run.reconciler.0.lock().unwrap().len(), 1, "what is gone is not looked at");
     }
 }
