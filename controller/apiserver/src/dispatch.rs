@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::access::reviews::{self, Review};
 use crate::access::{Access, Attributes};
+use crate::callers::requests::{self, About};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::registry::Resource;
@@ -100,17 +101,17 @@ struct Label {
 }
 
 async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) -> Result<Response, Error> {
-    crate::identity::refuse_impersonation(request.headers())?;
-    let identity = request.extensions().get::<Identity>().cloned().ok_or(Error::Unauthorized)?;
+    let identity = server.caller(&request)?;
     let route = path::parse(request.uri().path());
     if let Some(Route::Resource(target)) = route {
         let query = Query::parse(request.uri().query())?;
         let verb = verb_word(&target, &query, request.method());
         let name = query.selected_name().filter(|_| matches!(verb, "list" | "watch"));
         server.access.authorize(&identity, &Attributes::of(&target, verb, name))?;
-        return match Review::of(&target) {
-            Some(review) => reviews::answer(server, review, &target, &identity, request).await,
-            None => objects(server, (target, query, identity), request, label).await,
+        return match (Review::of(&target), About::of(&target)) {
+            (Some(review), _) => reviews::answer(server, review, &target, &identity, request).await,
+            (None, Some(about)) => requests::answer(server, about, &target, request).await,
+            (None, None) => objects(server, (target, query, identity), request, label).await,
         };
     }
     let method = request.method().as_str().to_ascii_lowercase();

@@ -14,7 +14,6 @@ use store::Consistency;
 use crate::access::Attributes;
 use crate::answer;
 use crate::error::Error;
-use crate::identity::Identity;
 use crate::registry::Catalog;
 use crate::request::accept::{Accept, clauses, parameter};
 use crate::request::path::Route;
@@ -152,10 +151,8 @@ pub(crate) async fn version(State(server): State<Arc<Server>>) -> axum::Json<Val
 
 /// `/metrics`, for callers who may read that path.
 pub(crate) async fn metrics(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
-    let allowed = match request.extensions().get::<Identity>() {
-        Some(caller) => server.access.authorize(caller, &Attributes::of_path("/metrics", "get")),
-        None => Err(Error::Unauthorized),
-    };
+    let asked = Attributes::of_path("/metrics", "get");
+    let allowed = server.caller(&request).and_then(|caller| server.access.authorize(&caller, &asked));
     if let Err(error) = allowed {
         return error.into_response();
     }

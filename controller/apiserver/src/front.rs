@@ -32,7 +32,9 @@ pub(crate) struct Made(pub(crate) Arc<str>);
 /// Lets a request pass when its identity has a place for it, and writes down what came of it.
 pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
-    let Some(identity) = request.extensions().get::<Identity>().cloned() else { return next.run(request).await };
+    let Some(identity) = server.proven(&request) else { return next.run(request).await };
+    let mut request = request;
+    request.extensions_mut().insert(identity.clone());
     let inside = request.extensions().get::<Inside>().is_some();
     if inside && server.audit.is_none() {
         return next.run(request).await;

@@ -1,7 +1,7 @@
 //! Who is calling.
 //!
-//! The caller is a request extension set by the code that mounts the router (the TLS acceptor, or `client()`), never
-//! a header: nothing a client can write decides who it is.
+//! The caller is a request extension set by the code that mounts the router (the TLS acceptor, or `client()`); without
+//! one, a token that we have signed says it (see `callers`). Nothing a client can make up decides who it is.
 
 use std::sync::Arc;
 
@@ -19,6 +19,21 @@ pub struct Identity {
     pub user: Arc<str>,
     /// Groups: the certificate's organizations.
     pub groups: Arc<[String]>,
+    /// Uid of the ServiceAccount that the caller is, if it is one.
+    pub uid: Option<Arc<str>>,
+}
+
+/// What a ServiceAccount's user name begins with; its namespace and name follow, with a colon between.
+pub(crate) const ACCOUNT_USER: &str = "system:serviceaccount:";
+
+/// The user name of a ServiceAccount.
+pub(crate) fn account_user(namespace: &str, name: &str) -> String {
+    format!("{ACCOUNT_USER}{namespace}:{name}")
+}
+
+/// The groups of every ServiceAccount of a namespace.
+pub(crate) fn account_groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
 }
 
 impl Identity {
@@ -39,7 +54,13 @@ impl Identity {
 
     /// An identity of exactly these groups: somebody who is asked about, not somebody who calls.
     pub(crate) fn as_told(user: &str, groups: Vec<String>) -> Self {
-        Self { user: user.into(), groups: groups.into() }
+        Self { user: user.into(), groups: groups.into(), uid: None }
+    }
+
+    /// The identity of a ServiceAccount, proven by its token.
+    pub(crate) fn of_account(namespace: &str, name: &str, uid: &str) -> Self {
+        let identity = Self::from_owned(&account_user(namespace, name), account_groups(namespace));
+        Self { uid: Some(uid.into()), ..identity }
     }
 
     /// Whether the caller may do everything.
@@ -49,17 +70,10 @@ impl Identity {
 
     /// The caller as review documents show them.
     pub(crate) fn document(&self) -> Value {
-        json!({"username": *self.user, "groups": *self.groups})
+        let mut document = json!({"username": *self.user, "groups": *self.groups});
+        if let Some(uid) = &self.uid {
+            document["uid"] = json!(**uid);
+        }
+        document
     }
-}
-
-/// Nobody may speak as somebody else; who asks to must hear it, and not be answered as himself.
-pub(crate) fn refuse_impersonation(headers: &http::HeaderMap) -> Result<(), crate::error::Error> {
-    let Some(user) = headers.keys().find(|name| name.as_str().starts_with("impersonate-")).map(|name| &headers[name])
-    else {
-        return Ok(());
-    };
-    let name = user.to_str().unwrap_or_default().to_owned();
-    let subject = crate::error::Subject { group: String::new(), resource: "users".to_owned(), name };
-    Err(crate::error::Error::Forbidden { subject, why: "impersonation is not served".to_owned(), cause: None })
 }

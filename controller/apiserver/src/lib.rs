@@ -10,12 +10,13 @@
 //!                                        tasks/  namespaces, garbage, CRDs' instances, old events
 //! ```
 //!
-//! Whoever mounts the router says who is calling by the request extension [`Identity`]; without it every object is
-//! refused with 401. What the caller may do is decided in `access` before anything is read.
+//! Whoever mounts the router says who is calling by the request extension [`Identity`]; without it a token has to say it
+//! (`callers`), or every object is refused with 401. What the caller may do is decided in `access` before anything is read.
 
 mod access;
 mod answer;
 mod audit;
+mod callers;
 mod client;
 mod connect;
 mod dispatch;

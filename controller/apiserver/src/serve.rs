@@ -1,7 +1,7 @@
-//! The API on a socket: mTLS, HTTP/1.1 and HTTP/2.
+//! The API on a socket: TLS, HTTP/1.1 and HTTP/2.
 //!
 //! The client's certificate is verified once, in the handshake; its subject is the identity of every request on that
-//! connection. What an unproven peer can cost is bounded: handshakes and headers have deadlines, connections a limit.
+//! connection. Without one each request has to bring a token. What an unproven peer can cost is bounded: handshakes and headers have deadlines, connections a limit.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -46,8 +46,6 @@ enum Refused {
     Slow,
     #[error("the TLS handshake failed")]
     Handshake(#[source] std::io::Error),
-    #[error("the client shows no certificate")]
-    NoCertificate,
     #[error("the client's certificate has no usable subject")]
     Subject(#[source] pki::Error),
 }
@@ -147,7 +145,9 @@ impl Front {
         let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(identity.clone());
+            if let Some(identity) = &identity {
+                request.extensions_mut().insert(identity.clone());
+            }
             request.extensions_mut().insert(closing.clone());
             router.clone().oneshot(request)
         });
@@ -160,14 +160,15 @@ impl Front {
     async fn handshake(
         &self,
         stream: TcpStream,
-    ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Identity), Refused> {
+    ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<Identity>), Refused> {
         let stream = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream))
             .await
             .map_err(|_| Refused::Slow)?
             .map_err(Refused::Handshake)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let subject = pki::subject_of(certificate.ok_or(Refused::NoCertificate)?).map_err(Refused::Subject)?;
-        let identity = Identity::from_owned(&subject.common_name, subject.organizations);
+        let subject =
+            certificate.map(|certificate| pki::subject_of(certificate)).transpose().map_err(Refused::Subject)?;
+        let identity = subject.map(|subject| Identity::from_owned(&subject.common_name, subject.organizations));
         Ok((stream, identity))
     }
 }

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::access::{Access, Confinement, aggregate};
 use crate::audit::{Audit, AuditOptions};
+use crate::callers::Tokens;
 use crate::connect::Connects;
 use crate::error::Error;
 use crate::fair::{Limits, Shares};
@@ -40,6 +41,8 @@ pub struct Options {
     pub audit: Option<AuditOptions>,
     /// Whether this server does the chores itself (garbage, namespaces, old events) rather than as a leader.
     pub chores: bool,
+    /// Signs ServiceAccount tokens. Without one, a key is made that lasts as long as the server.
+    pub token_key: Option<Arc<pki::TokenKey>>,
     /// Groups of callers that reach only their own objects of certain resources.
     pub confinements: Vec<Confinement>,
 }
@@ -57,6 +60,7 @@ impl Default for Options {
             limits: Limits::default(),
             audit: None,
             chores: true,
+            token_key: None,
             confinements: Vec::new(),
         }
     }
@@ -75,6 +79,8 @@ pub(crate) struct Server {
     pub(crate) audit: Option<Arc<Audit>>,
     /// Who may do what.
     pub(crate) access: Arc<Access>,
+    /// Tokens of ServiceAccounts.
+    pub(crate) tokens: Arc<Tokens>,
     /// Turns true when watches shall end because the process is about to.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -105,6 +111,7 @@ fn chores(server: &Arc<Server>) -> Vec<AbortHandle> {
         tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
         tokio::spawn(tasks::upgrade::run(server.clone())).abort_handle(),
         tokio::spawn(aggregate(server.clone())).abort_handle(),
+        tokio::spawn(tasks::accounts::run(server.clone())).abort_handle(),
     ]
 }
 
@@ -121,6 +128,10 @@ impl ApiServer {
         });
         let metrics = Metrics::register()?;
         let access = Access::new(store.clone(), options.confinements.clone(), metrics.clone()).await?;
+        let token_key = match options.token_key.clone() {
+            Some(key) => key,
+            None => Arc::new(pki::TokenKey::generate().map_err(|error| Error::Internal(crate::text::chain(&error)))?),
+        };
         let server = Arc::new(Server {
             store,
             shares: Shares::new(options.limits),
@@ -131,6 +142,7 @@ impl ApiServer {
             metrics,
             connects: Arc::default(),
             access: Arc::new(access),
+            tokens: Arc::new(Tokens::new(token_key)),
             closing: tokio::sync::watch::Sender::new(false),
         });
         server.ensure_namespaces().await?;

@@ -180,7 +180,7 @@ pub fn request() -> Result<(String, String)> {
     Ok((key.serialize_pem(), request.pem().map_err(failed)?))
 }
 
-fn generate() -> Result<KeyPair> {
+pub(crate) fn generate() -> Result<KeyPair> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
         .map_err(|source| Error::Certificate { action: "make a key", source })
 }

@@ -10,10 +10,12 @@ mod inspect;
 mod name;
 mod store;
 mod tls;
+mod token_key;
 
 pub use authority::{Authority, Identity, Usage, request};
 pub use name::{Subject, subject_of};
-pub use tls::{client_config, install_crypto_provider, open_server_config, server_config};
+pub use tls::{client_config, install_crypto_provider, open_server_config, optional_server_config, server_config};
+pub use token_key::TokenKey;
 
 use std::path::PathBuf;
 

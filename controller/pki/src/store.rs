@@ -47,6 +47,11 @@ impl Directory {
         self.replace(&self.cert_path(name), &identity.cert_pem, 0o644)
     }
 
+    /// A key without a certificate.
+    pub(crate) fn write_key(&self, name: &str, key_pem: &str) -> Result<()> {
+        self.replace(&self.key_path(name), key_pem, 0o600)
+    }
+
     fn replace(&self, path: &Path, text: &str, mode: u32) -> Result<()> {
         let written = || -> io::Result<()> {
             let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.path)?;

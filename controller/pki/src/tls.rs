@@ -20,10 +20,20 @@ pub fn install_crypto_provider() {
 
 /// A server that admits only clients whose certificate this authority signed, over HTTP/2 or 1.1.
 pub fn server_config(identity: &Identity, client_ca_pem: &str) -> Result<ServerConfig> {
+    serving(identity, client_ca_pem, false)
+}
+
+/// A server that admits clients without a certificate too, for it to ask who they are by other means. A certificate that
+/// is shown must still be one that this authority signed.
+pub fn optional_server_config(identity: &Identity, client_ca_pem: &str) -> Result<ServerConfig> {
+    serving(identity, client_ca_pem, true)
+}
+
+fn serving(identity: &Identity, client_ca_pem: &str, open: bool) -> Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone())
-        .build()
-        .map_err(failed)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider.clone());
+    let verifier = if open { verifier.allow_unauthenticated() } else { verifier };
+    let verifier = verifier.build().map_err(failed)?;
     let (chain, key) = parts(identity)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

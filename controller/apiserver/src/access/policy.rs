@@ -11,14 +11,11 @@ use serde_json::Value;
 
 use super::attributes::Attributes;
 use super::rule::Rule;
-use crate::identity::Identity;
+use crate::identity::{Identity, account_user};
 use crate::object::meta;
 
 /// API group of roles and bindings.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
-/// What a ServiceAccount's user name begins with.
-pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
-
 /// A role's address: its namespace (empty for a ClusterRole) and name.
 type Place = (String, String);
 
@@ -214,7 +211,7 @@ fn who_is(subject: &Value, namespace: &str) -> Option<(Who, String)> {
         "ServiceAccount" => {
             let of = Some(text("namespace")).filter(|n| !n.is_empty()).unwrap_or(namespace);
             let shown = format!("ServiceAccount {:?}", format!("{name}/{of}"));
-            (!of.is_empty()).then(|| (Who::User(format!("{SERVICE_ACCOUNT}{of}:{name}")), shown))
+            (!of.is_empty()).then(|| (Who::User(account_user(of, name)), shown))
         }
         _ => None,
     }

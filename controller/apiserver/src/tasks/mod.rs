@@ -5,6 +5,7 @@
 //! Wake-ups carry no orders: an event only says what to look at again. Everything a task does goes through the same
 //! doors as a client's request and may be done twice, so several servers over one store do no harm.
 
+pub(crate) mod accounts;
 pub(crate) mod events;
 pub(crate) mod garbage;
 pub(crate) mod instances;

@@ -123,7 +123,12 @@ impl Server {
     }
 
     /// Objects are only made in namespaces that exist and stay.
-    async fn check_namespace(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+    pub(crate) async fn check_namespace(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), Error> {
         let Some(namespace) = namespace else { return Ok(()) };
         let namespaces = self.builtin("", "namespaces")?;
         let key = storage::key(&self.store, &namespaces.definition, None, namespace);

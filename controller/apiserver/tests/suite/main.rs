@@ -27,6 +27,7 @@ mod scale;
 mod statuses;
 mod tenants;
 mod tls;
+mod tokens;
 mod upgrades;
 mod versions;
 mod watches;

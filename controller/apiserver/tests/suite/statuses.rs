@@ -152,17 +152,6 @@ async fn invalid_fields_are_all_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_speaks_as_somebody_else() -> Result<()> {
-    let lab = Lab::new().await?;
-    for header in ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-scope"] {
-        let request = http::Request::get(WIDGETS).header(header, "eve").body(axum::body::Body::empty())?;
-        let refused = crate::lab::read(lab.send(request).await?).await?.expect(403)?;
-        assert_eq!(refused["message"], "users \"eve\" is forbidden: impersonation is not served");
-    }
-    lab.end().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_refused() -> Result<()> {
     use tower::ServiceExt;
     let lab = Lab::new().await?;

@@ -10,6 +10,8 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pki::{Authority, Subject, Usage};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +33,7 @@ pub async fn serve(lab: &Lab, dir: &std::path::Path) -> Result<Served> {
     let names = vec!["127.0.0.1".to_owned()];
     let subject = Subject { common_name: "server".to_owned(), organizations: vec![] };
     let server = authority.issue(&subject, &Usage::Server { names })?;
-    let config = pki::server_config(&server, authority.cert_pem())?;
+    let config = pki::optional_server_config(&server, authority.cert_pem())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -52,6 +54,17 @@ impl Served {
         let identity = authority.issue(&subject, &Usage::Client)?;
         let mut config = pki::client_config(&identity, self.authority.cert_pem())?;
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let stream = TcpStream::connect(self.address).await?;
+        Ok(TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into()?, stream).await?)
+    }
+
+    /// A connection on which the client shows no certificate.
+    pub async fn connect_bare(&self) -> Result<TlsStream<TcpStream>> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(self.authority.cert_pem().as_bytes()) {
+            roots.add(certificate?)?;
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let stream = TcpStream::connect(self.address).await?;
         Ok(TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into()?, stream).await?)
     }

@@ -87,6 +87,7 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
         chores: alone,
         audit,
         confinements: access::confinements(),
+        token_key: Some(credentials::token_key(instance)?),
         ..apiserver::Options::default()
     };
     let api = ApiServer::new(store, options).await.context("failed to start the API")?;
@@ -99,7 +100,7 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     api.ensure_policy(&access::documents()?).await.context("failed to install the access rules")?;
 
     super::relay::connect(&api, &identity, authority.cert_pem())?;
-    let tls = pki::server_config(&identity, authority.cert_pem()).context("failed to set up TLS")?;
+    let tls = pki::optional_server_config(&identity, authority.cert_pem()).context("failed to set up TLS")?;
     let artifacts = instance.path("server/artifacts");
     let judgement = match alone {
         true => tokio::spawn(judge(api.clone(), artifacts, shutdown.clone())),

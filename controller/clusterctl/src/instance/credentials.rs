@@ -4,9 +4,10 @@ use super::Instance;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pki::{Authority, Identity, Subject, Usage};
+use pki::{Authority, Identity, Subject, TokenKey, Usage};
 use serde_json::json;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Members of this group may do everything (Kubernetes' name for it).
 pub const ADMINISTRATORS: &str = "system:masters";
@@ -74,6 +75,12 @@ pub fn joined(instance: &Instance, host: &str) -> Result<Option<Identity>> {
 pub fn authority_pem(instance: &Instance) -> Result<String> {
     let path = instance.path("pki/ca.crt");
     std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+}
+
+/// The key that signs ServiceAccount tokens, made when missing.
+pub fn token_key(instance: &Instance) -> Result<Arc<TokenKey>> {
+    let key = TokenKey::load_or_create(&instance.path("pki"), "service-accounts");
+    Ok(Arc::new(key.context("failed to set up the key that signs tokens")?))
 }
 
 /// Writes the administrator's kubeconfig, for this binary and for kubectl.
