@@ -1,5 +1,6 @@
 //! What tests of several crates share. Development only.
 
+pub mod history;
 mod lab;
 mod leftovers;
 mod scratch;
