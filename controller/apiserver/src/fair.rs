@@ -22,11 +22,13 @@ pub struct Limits {
     pub bytes: usize,
     /// Watches and connections of one identity.
     pub lasting: usize,
+    /// Tokens that prove nobody, from one address within a few seconds.
+    pub guesses: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: 600, per_identity: 200, least: 16, bytes: 64 << 20, lasting: 2000 }
+        Self { requests: 600, per_identity: 200, least: 16, bytes: 64 << 20, lasting: 2000, guesses: 50 }
     }
 }
 
@@ -83,7 +85,7 @@ impl Shares {
     pub fn enter(&self, user: &Arc<str>, cost: Cost) -> Option<Place> {
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
         let others = loads.len() - usize::from(loads.contains_key(user));
-        let Limits { requests, per_identity, least, bytes, lasting } = self.limits;
+        let Limits { requests, per_identity, least, bytes, lasting, guesses: _ } = self.limits;
         let share = (requests / (others + 1)).clamp(least, per_identity.max(least));
         let mut load = loads.get(user).copied().unwrap_or_default();
         match cost {
@@ -123,7 +125,7 @@ mod tests {
     use super::*;
 
     fn shares() -> Shares {
-        Shares::new(Limits { requests: 12, per_identity: 8, least: 2, bytes: 100, lasting: 3 })
+        Shares::new(Limits { requests: 12, per_identity: 8, least: 2, bytes: 100, lasting: 3, guesses: 1 })
     }
 
     fn fill(shares: &Shares, user: &str, cost: Cost) -> Vec<Place> {

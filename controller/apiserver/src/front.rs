@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
 
 use crate::audit::Line;
+use crate::callers::Peer;
 use crate::error::Error;
 use crate::fair::Cost;
 use crate::identity::Identity;
@@ -32,7 +33,14 @@ pub(crate) struct Made(pub(crate) Arc<str>);
 /// Lets a request pass when its identity has a place for it, and writes down what came of it.
 pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
-    let Some(identity) = server.proven(&request) else { return next.run(request).await };
+    let identity = match server.proven(&request) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return pass_stranger(&server, request, next).await,
+        Err(error) => {
+            server.metrics.turned_away();
+            return error.into_response();
+        }
+    };
     let mut request = request;
     request.extensions_mut().insert(identity.clone());
     let inside = request.extensions().get::<Inside>().is_some();
@@ -66,6 +74,19 @@ pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Bod
     let made = response.extensions().get::<Made>().map(|made| &*made.0);
     asked.write_down(&server, &identity, (&id, made), response.status().as_u16(), started);
     response
+}
+
+/// Lets somebody pass who has proven nothing: all of one address have one share.
+async fn pass_stranger(server: &Server, request: Request<Body>, next: Next) -> Response {
+    let Some(peer) = request.extensions().get::<Peer>() else { return next.run(request).await };
+    let cost = Cost::of(http_body::Body::size_hint(request.body()).upper());
+    match server.shares.enter(&peer.share().into(), cost) {
+        Some(_place) => next.run(request).await,
+        None => {
+            server.metrics.turned_away();
+            Error::Overloaded("too many requests from your address are under way; try again".to_owned()).into_response()
+        }
+    }
 }
 
 /// What a request is about, as far as its line and its headers tell.

@@ -1,7 +1,8 @@
 //! The API on a socket: TLS, HTTP/1.1 and HTTP/2.
 //!
 //! The client's certificate is verified once, in the handshake; its subject is the identity of every request on that
-//! connection. Without one each request has to bring a token. What an unproven peer can cost is bounded: handshakes and headers have deadlines, connections a limit.
+//! connection. Without one each request has to bring a token. What an unproven peer can cost is bounded: handshakes and
+//! headers have deadlines, connections a limit, and what comes of one address has its share.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use crate::callers::Peer;
 use crate::dispatch::Closing;
 use crate::identity::Identity;
 use crate::server::ApiServer;
@@ -28,6 +30,8 @@ use crate::text;
 
 /// Connections open at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
+/// Of these, open at once without a certificate: whoever shows one always finds room.
+const STRANGERS: usize = CONNECTIONS / 2;
 /// A TLS handshake must be over within this time.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Requests under way on one HTTP/2 connection.
@@ -46,6 +50,8 @@ enum Refused {
     Slow,
     #[error("the TLS handshake failed")]
     Handshake(#[source] std::io::Error),
+    #[error("too many connections without a certificate are open")]
+    Crowded,
     #[error("the client's certificate has no usable subject")]
     Subject(#[source] pki::Error),
 }
@@ -62,6 +68,7 @@ impl ApiServer {
             router: self.router(),
             closing,
             http: Arc::new(http(self.server.options.head_timeout)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
             api: self.clone(),
         };
         let graceful = GracefulShutdown::new();
@@ -119,6 +126,7 @@ struct Front {
     router: Router,
     closing: watch::Receiver<bool>,
     http: Arc<Builder<TokioExecutor>>,
+    strangers: Arc<Semaphore>,
     api: ApiServer,
 }
 
@@ -141,6 +149,11 @@ impl Front {
                 return;
             }
         };
+        let place = if identity.is_none() { self.strangers.clone().try_acquire_owned().ok() } else { None };
+        if identity.is_none() && place.is_none() {
+            tracing::debug!(%peer, error = %Refused::Crowded, "connection refused");
+            return;
+        }
         let closing = Closing(self.closing.clone());
         let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
@@ -148,6 +161,7 @@ impl Front {
             if let Some(identity) = &identity {
                 request.extensions_mut().insert(identity.clone());
             }
+            request.extensions_mut().insert(Peer(peer.ip()));
             request.extensions_mut().insert(closing.clone());
             router.clone().oneshot(request)
         });

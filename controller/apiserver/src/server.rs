@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::access::{Access, Confinement, aggregate};
 use crate::audit::{Audit, AuditOptions};
-use crate::callers::Tokens;
+use crate::callers::{Strangers, Tokens};
 use crate::connect::Connects;
 use crate::error::Error;
 use crate::fair::{Limits, Shares};
@@ -81,6 +81,8 @@ pub(crate) struct Server {
     pub(crate) access: Arc<Access>,
     /// Tokens of ServiceAccounts.
     pub(crate) tokens: Arc<Tokens>,
+    /// Those who bring tokens that prove nobody.
+    pub(crate) strangers: Arc<Strangers>,
     /// Turns true when watches shall end because the process is about to.
     pub(crate) closing: tokio::sync::watch::Sender<bool>,
 }
@@ -135,6 +137,7 @@ impl ApiServer {
         let server = Arc::new(Server {
             store,
             shares: Shares::new(options.limits),
+            strangers: Arc::new(Strangers::new(options.limits.guesses)),
             audit: audit.transpose()?.map(Arc::new),
             options,
             registry,

@@ -14,4 +14,10 @@ pub struct Global {
     /// Namespace, that is, tenant.
     #[arg(short, long, global = true, default_value = "default", value_name = "NAME")]
     pub namespace: String,
+    /// Ask in the name of this user, which is a right of its own (`impersonate`).
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+    /// … who is in this group; may be given several times.
+    #[arg(long, global = true, requires = "as_user", value_name = "GROUP")]
+    pub as_group: Vec<String>,
 }

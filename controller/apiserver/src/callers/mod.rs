@@ -3,16 +3,20 @@
 //! ```text
 //!  Identity that the mount has proven (certificate, in-process) ──┐
 //!  no such identity: `Authorization: Bearer TOKEN` ── tokens ─────┼─► `Impersonate-User` … and may they? ─► the caller
-//!  neither ─────────────────────────────────────────────────► 401 ┘
+//!  neither ─────────────────────────────────────────────────► 401 ┘      too many tokens that prove nobody ─► 429
 //! ```
 //!
 //! A header never outranks what the mount has proven. `jwt` is pure; `requests` answers the documents about tokens.
 
 mod jwt;
 pub(crate) mod requests;
+mod strangers;
 mod tokens;
 
+pub(crate) use strangers::{Peer, Strangers};
 pub(crate) use tokens::Tokens;
+
+use std::time::Instant;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, header};
@@ -30,33 +34,37 @@ const AS_UID: &str = "impersonate-uid";
 const AS_EXTRA: &str = "impersonate-extra-";
 
 impl Server {
-    /// Who is calling: whom the mount has proven, or whom a token proves.
-    pub(crate) fn proven(&self, request: &Request<Body>) -> Option<Identity> {
-        match request.extensions().get::<Identity>() {
-            Some(identity) => Some(identity.clone()),
-            None => self.bearer(request.headers()),
+    /// Who is calling: whom the mount has proven, or whom a token proves. An error when the caller's address has sent too
+    /// many tokens that prove nobody.
+    pub(crate) fn proven(&self, request: &Request<Body>) -> Result<Option<Identity>, Error> {
+        if let Some(identity) = request.extensions().get::<Identity>() {
+            return Ok(Some(identity.clone()));
         }
-    }
-
-    fn bearer(&self, headers: &HeaderMap) -> Option<Identity> {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
+        let Some(token) = bearer(request.headers()) else { return Ok(None) };
+        let peer = request.extensions().get::<Peer>().copied();
+        let fresh = !self.tokens.knows(token);
+        if fresh && !self.strangers.take(peer, Instant::now()) {
+            let why = "too many tokens that prove nobody came from your address; try again";
+            return Err(Error::Overloaded(why.to_owned()));
         }
-        match self.prove(token.trim(), &[ISSUER.to_owned()]) {
-            Ok(proven) => Some(proven.identity),
+        match self.prove(token, &[ISSUER.to_owned()]) {
+            Ok(proven) => {
+                if fresh {
+                    self.strangers.give_back(peer);
+                }
+                Ok(Some(proven.identity))
+            }
             Err(refused) => {
                 tracing::debug!(%refused, "a token was refused");
-                None
+                Ok(None)
             }
         }
     }
 
-    /// The caller whose rights count for this request.
+    /// The caller whose rights count for this request, whose proof was looked at when it came in.
     pub(crate) fn caller(&self, request: &Request<Body>) -> Result<Identity, Error> {
-        let proven = self.proven(request).ok_or(Error::Unauthorized)?;
-        self.spoken_for(proven, request.headers())
+        let proven = request.extensions().get::<Identity>().ok_or(Error::Unauthorized)?;
+        self.spoken_for(proven.clone(), request.headers())
     }
 
     /// The caller as whom the proven one asks to be taken, if it may be.
@@ -98,4 +106,11 @@ impl Server {
         }
         Ok(Identity::from_owned(user, groups))
     }
+}
+
+/// The token that a request brings.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

@@ -56,6 +56,12 @@ impl Tokens {
         jwt::write(&self.key, claims).map_err(|error| Error::Internal(crate::text::chain(&error)))
     }
 
+    /// Whether a token was read before, so that reading it again costs little.
+    pub(crate) fn knows(&self, token: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&digest)
+    }
+
     /// What a token of ours says.
     fn read(&self, token: &str) -> Result<Arc<Claims>, jwt::Unreadable> {
         let digest: [u8; 32] = Sha256::digest(token).into();

@@ -177,6 +177,14 @@ fn subresources(definition: &Definition, version: &Version) -> Vec<Subresource> 
             ..own("scale", &["get", "patch", "update"])
         });
     }
+    if definition.builtin && definition.group.is_empty() && definition.plural == "serviceaccounts" {
+        list.push(Subresource {
+            group: "authentication.k8s.io".to_owned(),
+            version: "v1".to_owned(),
+            kind: "TokenRequest".to_owned(),
+            ..own("token", &["create"])
+        });
+    }
     list.extend(definition.connect.iter().map(|name| own(name, &["create", "get"])));
     list
 }

@@ -21,7 +21,7 @@ fn as_user(user: &str, method: &str, path: &str, body: Body) -> Result<Request<B
 
 #[tokio::test]
 async fn a_client_with_its_share_under_way_is_told_to_wait_and_others_are_served() -> Result<()> {
-    let limits = Limits { requests: 20, per_identity: 10, least: 2, bytes: 1 << 30, lasting: 3 };
+    let limits = Limits { requests: 20, per_identity: 10, least: 2, bytes: 1 << 30, lasting: 3, ..Limits::default() };
     let lab = Lab::with(Options { limits, ..Options::default() }).await?;
     let router = lab.api.router();
     // Bodies that never come to their end keep requests under way.

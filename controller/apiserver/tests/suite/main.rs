@@ -10,6 +10,7 @@ mod deletion;
 mod front;
 mod fuzz;
 mod fuzz_definitions;
+mod fuzz_tokens;
 mod garbage;
 mod hostile;
 mod hostile_wire;

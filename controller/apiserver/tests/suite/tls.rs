@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -59,13 +59,15 @@ impl Served {
     }
 
     /// A connection on which the client shows no certificate.
-    pub async fn connect_bare(&self) -> Result<TlsStream<TcpStream>> {
+    pub async fn connect_bare(&self, from: std::net::IpAddr) -> Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.authority.cert_pem().as_bytes()) {
             roots.add(certificate?)?;
         }
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(self.address).await?;
         Ok(TlsConnector::from(Arc::new(config)).connect("127.0.0.1".try_into()?, stream).await?)
     }
 

@@ -232,7 +232,12 @@ async fn speaking_as_somebody_else_is_a_right() -> Result<()> {
 
 /// Asks over TLS without a certificate.
 async fn bare(served: &Served, path: &str, authorization: Option<&str>) -> Result<u16> {
-    let io = TokioIo::new(served.connect_bare().await?);
+    bare_from(served, "127.0.0.1", path, authorization).await
+}
+
+/// The same from another address of this machine's loopback.
+async fn bare_from(served: &Served, from: &str, path: &str, authorization: Option<&str>) -> Result<u16> {
+    let io = TokioIo::new(served.connect_bare(from.parse()?).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     tokio::spawn(connection);
     let mut request = Request::get(path).header("host", "127.0.0.1");
@@ -269,6 +274,31 @@ async fn kubectl_makes_a_token_and_lives_by_it() -> Result<()> {
     admin.run("delete serviceaccount robot", "").await?;
     let refused = robot.fails("get widgets", "").await?;
     ensure!(refused.contains("Unauthorized") || refused.contains("must be logged in"), "{refused}");
+    served.stop().await?;
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_tokens_costs_nobody_else() -> Result<()> {
+    let limits = apiserver::Limits { guesses: 20, ..apiserver::Limits::default() };
+    let lab = Lab::with(apiserver::Options { limits, ..apiserver::Options::default() }).await?;
+    let robot = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    lab.call("POST", ACCOUNTS, &robot).await?.expect(201)?;
+    let home = tempfile::tempdir()?;
+    let served = serve(&lab, home.path()).await?;
+    let bearer = format!("Bearer {}", token(&lab, json!({})).await?);
+    let fresh = format!("Bearer {}", token(&lab, json!({})).await?);
+    assert_eq!(bare(&served, "/api", Some(&bearer)).await?, 200);
+
+    let mut codes = Vec::new();
+    for guess in 0..60 {
+        codes.push(bare(&served, "/api", Some(&format!("Bearer a.b.{guess}"))).await?);
+    }
+    ensure!(codes[..20].iter().all(|code| *code == 401), "{codes:?}");
+    ensure!(codes.iter().all(|code| [401, 429].contains(code)) && codes.contains(&429), "{codes:?}");
+    assert_eq!(bare(&served, "/api", Some(&bearer)).await?, 200, "who was proven before goes on");
+    assert_eq!(bare_from(&served, "127.0.0.2", "/api", Some(&fresh)).await?, 200, "and so do others");
+    assert_eq!(bare(&served, "/version", None).await?, 200);
     served.stop().await?;
     lab.end().await
 }

@@ -50,6 +50,14 @@ fn what_hands_know_from_kubectl_parses() {
         "port-forward --stdio web 22",
         "-n tenant get vm",
         "get vm -n tenant",
+        "auth can-i delete vm/web -n acme --as jane --as-group dev",
+        "auth can-i create vm --subresource exec -q",
+        "auth can-i get /metrics",
+        "auth can-i * * -A",
+        "auth can-i --list --no-headers -o json",
+        "auth whoami -o json",
+        "create token robot --duration=24h --audience=vault -o json",
+        "get vm --as jane",
         "completion bash",
         "kubeconfig",
         "version --client",
@@ -59,7 +67,16 @@ fn what_hands_know_from_kubectl_parses() {
             panic!("{line}: {error}");
         }
     }
-    for line in ["get", "get vm -o xml", "label", "port-forward web", "exec node04", "patch vm web"] {
+    for line in [
+        "get",
+        "get vm -o xml",
+        "label",
+        "port-forward web",
+        "exec node04",
+        "patch vm web",
+        "auth can-i get",
+        "create token",
+    ] {
         let words = std::iter::once("clusterctl").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The client that a command uses.
 pub async fn client(global: &Global) -> Result<Client> {
-    from_file(&kubeconfig(global)?, Some(&global.namespace)).await
+    from_file(&kubeconfig(global)?, Some(global)).await
 }
 
 /// The kubeconfig that a command uses.
@@ -41,14 +41,18 @@ fn own(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-async fn from_file(path: &Path, namespace: Option<&str>) -> Result<Client> {
+async fn from_file(path: &Path, global: Option<&Global>) -> Result<Client> {
     let kubeconfig =
         Kubeconfig::read_from(path).with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .with_context(|| format!("the kubeconfig {} is not usable", path.display()))?;
-    if let Some(namespace) = namespace {
-        namespace.clone_into(&mut config.default_namespace);
+    if let Some(global) = global {
+        global.namespace.clone_into(&mut config.default_namespace);
+        if let Some(user) = &global.as_user {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups = Some(global.as_group.clone());
+        }
     }
     config.connect_timeout = Some(Duration::from_secs(5));
     // A refusal for now (503: no host, no guest agent yet) says why; asked again in silence, it would look like a hang.

@@ -4,6 +4,7 @@ use super::api;
 use super::apply::DryRun;
 use super::catalog::Catalog;
 use super::manifest::{Document, Sources};
+use super::token;
 use anyhow::{Result, bail};
 use http::Method;
 use kube::Client;
@@ -19,6 +20,36 @@ pub struct CreateArgs {
     /// `server`: let the server check everything and store nothing; `client`: only say what would be sent.
     #[arg(long, default_value = "none", value_name = "WHERE")]
     pub dry_run: DryRun,
+}
+
+/// What to make.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct NewArgs {
+    /// Objects of manifests.
+    #[command(flatten)]
+    pub manifests: CreateArgs,
+    /// Or what no manifest can say.
+    #[command(subcommand)]
+    pub made: Option<Made>,
+}
+
+/// What is made by its own words.
+#[derive(clap::Subcommand, Debug)]
+pub enum Made {
+    /// Make a token by which programs call as a ServiceAccount
+    #[command(
+        after_help = "The token ends with its account, and with the Secret it is bound to.\n\nExamples:\n  clusterctl create token robot -n acme\n  clusterctl create token robot -n acme --duration=24h\n  clusterctl create token robot -n acme --bound-object-kind Secret --bound-object-name lease"
+    )]
+    Token(token::TokenArgs),
+}
+
+/// Makes it.
+pub async fn new(client: &Client, namespace: &str, args: &NewArgs) -> Result<ExitCode> {
+    match &args.made {
+        Some(Made::Token(wanted)) => token::run(client, namespace, wanted).await.map(|()| ExitCode::SUCCESS),
+        None => run(client, namespace, &args.manifests, Verb::Create).await,
+    }
 }
 
 /// Whether an object must be new.

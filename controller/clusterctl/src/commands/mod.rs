@@ -3,6 +3,7 @@
 pub mod api;
 pub mod api_resources;
 pub mod apply;
+pub mod auth;
 pub mod catalog;
 pub mod columns;
 pub mod completion;
@@ -31,6 +32,7 @@ pub mod shell;
 pub mod ssh;
 pub mod stream;
 pub mod terminal;
+pub mod token;
 pub mod tree;
 pub mod version;
 pub mod view;
@@ -51,9 +53,11 @@ pub enum Command {
         after_help = "Examples:\n  clusterctl apply -f manifests/one-vm.yaml\n  clusterctl apply -R -f manifests --dry-run=server\n  clusterctl apply --server-side -f manifests/one-vm.yaml\n  cat vm.yaml | clusterctl apply -f -"
     )]
     Apply(apply::ApplyArgs),
-    /// Create objects that must not exist yet, from manifests
-    #[command(after_help = "Example:\n  clusterctl create -f manifests/one-vm.yaml")]
-    Create(create::CreateArgs),
+    /// Create objects that must not exist yet, from manifests; or a token
+    #[command(
+        after_help = "Examples:\n  clusterctl create -f manifests/one-vm.yaml\n  clusterctl create token robot -n acme --duration=24h"
+    )]
+    Create(create::NewArgs),
     /// Put whole objects in place of those that exist, from manifests
     #[command(after_help = "Example:\n  clusterctl get vm web -o yaml > web.yaml\n  clusterctl replace -f web.yaml")]
     Replace(create::CreateArgs),
@@ -86,6 +90,12 @@ pub enum Command {
         after_help = "Examples:\n  clusterctl api-resources\n  clusterctl api-resources --api-group=photoncloud.dev -o wide"
     )]
     ApiResources(api_resources::ApiResourcesArgs),
+    /// Ask who the caller is and what he may do
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clusterctl auth can-i delete vm -n acme --as jane\n  clusterctl auth can-i --list\n  clusterctl auth whoami"
+    )]
+    Auth(auth::Command),
     /// Edit an object in your editor (KUBE_EDITOR, EDITOR)
     #[command(after_help = "Example:\n  EDITOR=nano clusterctl edit vm/web")]
     Edit(edit::EditArgs),
@@ -179,7 +189,7 @@ impl Command {
         let namespace = global.namespace.as_str();
         match self {
             Self::Apply(args) => return apply::run(client, namespace, &args).await,
-            Self::Create(args) => return create::run(client, namespace, &args, create::Verb::Create).await,
+            Self::Create(args) => return create::new(client, namespace, &args).await,
             Self::Replace(args) => return create::run(client, namespace, &args, create::Verb::Replace).await,
             Self::Diff(args) => return Ok(diff::run(client, namespace, &args).await),
             Self::Get(args) => return get::run(client, namespace, &args).await,
@@ -188,6 +198,7 @@ impl Command {
             Self::Tree(args) => tree::run(client, namespace, &args).await?,
             Self::Explain(args) => explain::run(client, &args).await?,
             Self::ApiResources(args) => api_resources::run(client, &args).await?,
+            Self::Auth(command) => return command.run(client, namespace).await,
             Self::Edit(args) => edit::run(client, namespace, &args).await?,
             Self::Patch(args) => return patch::run(client, namespace, &args).await,
             Self::Label(args) => return mark::run(client, namespace, &args, mark::Field::Labels).await,

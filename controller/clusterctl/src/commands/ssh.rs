@@ -101,6 +101,10 @@ fn proxy(program: &str, global: &Global, machine: &str) -> String {
     if let Some(kubeconfig) = &global.kubeconfig {
         words.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
     }
+    if let Some(user) = &global.as_user {
+        words.extend(["--as".to_owned(), user.clone()]);
+        words.extend(global.as_group.iter().flat_map(|group| ["--as-group".to_owned(), group.clone()]));
+    }
     let rest = ["--namespace", &global.namespace, "port-forward", "--stdio", machine, "22"];
     words.extend(rest.map(str::to_owned));
     let quoted: Vec<String> =
@@ -114,10 +118,19 @@ mod tests {
 
     #[test]
     fn the_proxy_command_survives_a_shell_and_ssh() {
-        let global = Global { data_dir: "/a b/it's%".into(), kubeconfig: None, namespace: "t".to_owned() };
+        let mut global = Global {
+            data_dir: "/a b/it's%".into(),
+            kubeconfig: None,
+            namespace: "t".to_owned(),
+            as_user: None,
+            as_group: Vec::new(),
+        };
         assert_eq!(
             proxy("/bin/clusterctl", &global, "web"),
             "exec '/bin/clusterctl' '--data-dir' '/a b/it'\\''s%%' '--namespace' 't' 'port-forward' '--stdio' 'web' '22'"
         );
+        global.as_user = Some("jane".to_owned());
+        global.as_group = vec!["dev".to_owned()];
+        assert!(proxy("clusterctl", &global, "web").contains("'--as' 'jane' '--as-group' 'dev' '--namespace'"));
     }
 }
