@@ -90,4 +90,10 @@ pub struct Capabilities {
     /// QEMU's version.
     #[serde(default)]
     pub qemu: String,
+    /// Whether SecurityGroups can be enforced: bridged packets can be filtered with connections in mind.
+    #[serde(default)]
+    pub stateful_filter: bool,
+    /// Why they cannot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stateful_filter_reason: String,
 }

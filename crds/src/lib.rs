@@ -31,6 +31,7 @@ pub mod node;
 pub mod port;
 pub mod quantity;
 pub mod reference;
+pub mod security_group;
 pub mod testrun;
 pub mod virtual_machine;
 pub mod volume;
@@ -44,6 +45,7 @@ pub use network::{TenantNetwork, TenantNetworkSpec, TenantNetworkStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use port::{Port, PortSpec, PortStatus};
 pub use quantity::Quantity;
+pub use security_group::{SecurityGroup, SecurityGroupSpec};
 pub use testrun::{TestRun, TestRunSpec, TestRunStatus};
 pub use virtual_machine::{VirtualMachine, VirtualMachineSpec, VirtualMachineStatus};
 pub use volume::{Volume, VolumeSpec, VolumeStatus};
@@ -70,6 +72,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Host::crd(),
         Image::crd(),
         TenantNetwork::crd(),
+        SecurityGroup::crd(),
         Port::crd(),
         Volume::crd(),
         VirtualMachine::crd(),

@@ -47,6 +47,11 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub hostname: Option<String>,
+    /// SecurityGroups of this namespace. Without any the Port is open to its network; with one, only what the groups allow comes in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub security_groups: Vec<String>,
     /// Host that carries it; set by the scheduler with the VirtualMachine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

@@ -184,6 +184,15 @@ pub fn recall<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Option<T>
     serde_json::from_slice(&fs::read(dir.join(name)).ok()?).ok()
 }
 
+/// Drops a note. That there is none is as well.
+pub fn forget(dir: &Path, name: &str) -> Result<(), FileError> {
+    let path = dir.join(name);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::new("remove", &path, source)),
+        _ => Ok(()),
+    }
+}
+
 /// Whose a directory is.
 pub fn owner_of(dir: &Path) -> Option<Owner> {
     recall(dir, OWNER)

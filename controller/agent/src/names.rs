@@ -51,6 +51,11 @@ impl Names {
         format!("{}{}", self.namespace_prefix(), short(network_uid))
     }
 
+    /// The namespace in which is tried what this machine can do.
+    pub fn trial(&self) -> String {
+        format!("{}trial", self.namespace_prefix())
+    }
+
     /// First user id that is this host's to give.
     pub fn first_id(&self) -> u32 {
         self.first_id
@@ -70,6 +75,11 @@ pub fn tunnel(network_uid: &str) -> String {
 /// Table of a network in the packet filter.
 pub fn filter(network_uid: &str) -> String {
     format!("pf{}", short(network_uid))
+}
+
+/// Tables of a network that enforce its groups.
+pub fn firewall(network_uid: &str) -> String {
+    format!("fw{}", short(network_uid))
 }
 
 /// Bridge of a network; 14 of the 15 characters an interface may have.

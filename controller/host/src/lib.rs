@@ -6,9 +6,11 @@
 
 pub mod blockdev;
 pub mod dnsmasq;
+pub mod firewall;
 pub mod guard;
 pub mod image;
 pub mod link;
 pub mod netns;
+pub mod nft;
 pub mod qemu;
 pub mod tap;

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use crds::testrun::{ParallelStep, Step};
-use crds::{Cluster, Fault, Image, Node, Port, TenantNetwork, TestRun, VirtualMachine, Volume};
+use crds::{Cluster, Fault, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun, VirtualMachine, Volume};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -75,6 +75,7 @@ fn check(document: &Value) -> Result<(), String> {
         "Fault" => strictly::<Fault>(document).map(drop),
         "Image" => strictly::<Image>(document).map(drop),
         "Node" => strictly::<Node>(document).map(drop),
+        "SecurityGroup" => strictly::<SecurityGroup>(document).map(drop),
         "Port" => strictly::<Port>(document).map(drop),
         "TenantNetwork" => strictly::<TenantNetwork>(document).map(drop),
         "TestRun" => strictly::<TestRun>(document).map(drop),

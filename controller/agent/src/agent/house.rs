@@ -19,6 +19,7 @@ use crate::image::Images;
 use crate::layout::Layout;
 use crate::names::Names;
 use crate::network::cells::Cells;
+use crate::network::groups::Ability;
 use crate::network::peers::Peers;
 use crate::network::{Ports, hands as network};
 use crate::objects::Objects;
@@ -51,6 +52,7 @@ pub(super) struct House {
     rooms: Rooms,
     ends: AllEnds,
     host: String,
+    ability: Ability,
 }
 
 impl House {
@@ -59,6 +61,7 @@ impl House {
         layout: Layout,
         accelerator: Verdict,
         underlay: Arc<Underlay>,
+        ability: Ability,
     ) -> Result<House, Error> {
         let names = Names::new(&options.instance, &options.host_name);
         let user_ids = Arc::new(UserIds::load(&layout.user_ids(), names.first_id())?);
@@ -99,6 +102,7 @@ impl House {
             rooms,
             ends,
             host: options.host_name.clone(),
+            ability,
         })
     }
 
@@ -138,7 +142,7 @@ impl House {
     }
 
     fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
-        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, host } = self;
+        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, host, ability } = self;
         let mine = Some(selector.to_owned());
         let r = rooms.clone();
         let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
@@ -151,6 +155,8 @@ impl House {
         let faults = tasks.watch_room(&rooms.faults, ends.faults, mine, |_| {});
         let r = rooms.clone();
         tasks.watch(ends.networks, None, None, move |network| r.network(network));
+        let r = rooms.clone();
+        tasks.watch(ends.groups, None, None, move |group| r.group(group));
         let (r, known) = (rooms.clone(), Known::default());
         tasks.watch(ends.hosts, None, None, move |host| {
             if known.is_news(host) {
@@ -158,7 +164,7 @@ impl House {
             }
         });
         let requests = AllRequests { vms, ports, volumes, images, faults };
-        Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host }
+        Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host, ability }
     }
 }
 
@@ -229,15 +235,18 @@ struct Judges {
     rooms: Rooms,
     requests: AllRequests,
     host: String,
+    ability: Ability,
 }
 
 impl Judges {
     fn run_all(self, tasks: &mut Tasks) {
-        let Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host } = self;
+        let Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host, ability } = self;
         let ports = Ports {
             objects: objects.clone(),
             ports: rooms.ports.cache.clone(),
             networks: rooms.networks.clone(),
+            groups: rooms.groups.clone(),
+            ability,
             machines: rooms.vms.cache.clone(),
             peers: Peers::new(tasks.client.clone(), &host, rooms.ports.cache.clone(), rooms.ports.queue.clone()),
             hosts: rooms.hosts.clone(),

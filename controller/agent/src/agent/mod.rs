@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::door::{self, Door};
 use crate::layout::{FileError, Layout};
 use crate::names::Names;
+use crate::network::trial;
 use crate::registration::Registration;
 use crate::underlay::{self, Underlay};
 use crate::user_ids;
@@ -86,12 +87,14 @@ impl Agent {
         let names = Names::new(&options.instance, &options.host_name);
         let underlay = Arc::new(Underlay::open(&options.underlay_dir, &names, &options.host_name).await?);
         let underlay_address = underlay.address();
-        let house = House::build(&options, layout, verdict.clone(), underlay).await?;
+        let ability = trial::ability(&names).await;
+        let house = House::build(&options, layout, verdict.clone(), underlay, ability.clone()).await?;
         let registration = Registration {
             host: options.host_name.clone(),
             endpoint: door.address.to_string(),
             underlay_address,
             accelerator: verdict.clone(),
+            filter: ability,
         };
         house.run(&options, door, registration, shutdown).await;
         Ok(())

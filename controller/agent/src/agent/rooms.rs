@@ -1,6 +1,6 @@
 //! One cache and one queue a kind, and who has to look when an object of another kind changes.
 
-use crds::{Fault, Host, Image, Port, TenantNetwork, VirtualMachine, Volume};
+use crds::{Fault, Host, Image, Port, SecurityGroup, TenantNetwork, VirtualMachine, Volume};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -40,6 +40,7 @@ pub(super) struct Rooms {
     pub(super) images: Room<Image>,
     pub(super) faults: Room<Fault>,
     pub(super) networks: Cache<TenantNetwork>,
+    pub(super) groups: Cache<SecurityGroup>,
     pub(super) hosts: Cache<Host>,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct AllEnds {
     pub(super) images: Ends<Image>,
     pub(super) faults: Ends<Fault>,
     pub(super) networks: Writer<TenantNetwork>,
+    pub(super) groups: Writer<SecurityGroup>,
     pub(super) hosts: Writer<Host>,
 }
 
@@ -62,6 +64,7 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
     let (images, image_ends) = room();
     let (faults, fault_ends) = room();
     let (networks, writer) = Cache::new();
+    let (groups, groups_writer) = Cache::new();
     let (hosts, hosts_writer) = Cache::new();
     let ends = AllEnds {
         vms: vm_ends,
@@ -70,9 +73,10 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
         images: image_ends,
         faults: fault_ends,
         networks: writer,
+        groups: groups_writer,
         hosts: hosts_writer,
     };
-    (Rooms { vms, ports, volumes, images, faults, networks, hosts }, ends)
+    (Rooms { vms, ports, volumes, images, faults, networks, groups, hosts }, ends)
 }
 
 impl Rooms {
@@ -137,6 +141,14 @@ impl Rooms {
         }
     }
 
+    /// So do the ports with groups: it may be one of theirs, or on the other side of a rule of one.
+    pub(super) fn group(&self, group: &SecurityGroup) {
+        let namespace = group.namespace().unwrap_or_default();
+        for port in self.ports.cache.pick(&namespace, |port| !port.spec.security_groups.is_empty()) {
+            self.ports.queue.wake_named(&namespace, &port.name_any());
+        }
+    }
+
     /// A port of each network here, when the way to another host may have changed.
     pub(super) fn host(&self) {
         Peers::wake_all(&self.ports.cache, &self.ports.queue);
@@ -167,6 +179,7 @@ impl Rooms {
             self.images.cache.ready(),
             self.faults.cache.ready(),
             self.networks.ready(),
+            self.groups.ready(),
             self.hosts.ready()
         );
     }

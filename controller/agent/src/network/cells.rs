@@ -118,6 +118,7 @@ impl<H: Hands> Cells<H> {
         let mut changes = self.hands.ensure_namespaces(wanted).await?;
         changes.extend(self.hands.ensure_bridge(wanted).await?);
         changes.extend(self.hands.ensure_guard(wanted).await?);
+        changes.extend(self.hands.ensure_firewall(wanted).await?);
         changes.extend(self.hands.ensure_reach(wanted).await?);
         changes.extend(self.hands.ensure_taps(wanted).await?);
         changes.extend(self.hands.ensure_dhcp(wanted).await?);

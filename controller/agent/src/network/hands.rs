@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use host::dnsmasq;
+use host::firewall;
 use host::guard::{self, Stands};
 use host::link::{Bridge, Change, Links, Peer, Vxlan, watch_namespace};
 use host::netns::{self, Namespace, Namespaces};
+use host::nft::{self, Place};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
@@ -24,6 +26,8 @@ use control_loop::sentence;
 
 /// How the network's packet filter stood when it was last written, in the network's directory.
 const FILTER: &str = "filter.json";
+/// The same of the tables that enforce groups; as long as it is there, so may they be.
+const FIREWALL: &str = "firewall.json";
 
 /// What a pass over a network needs of the host.
 pub trait Hands: Send + Sync + 'static {
@@ -33,6 +37,8 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_bridge(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The filter by which each port is heard as itself alone.
     fn ensure_guard(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// What groups say of the ports here, or nothing of it where no port has any.
+    fn ensure_firewall(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The tunnel to other hosts and who is behind it, or neither.
     fn ensure_reach(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The taps of running machines.
@@ -121,22 +127,41 @@ impl Hands for HostHands {
     }
 
     async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        let (namespace, _) = self.door(wanted)?;
-        let program = process::find_program("nft", "CLUSTERCTL_NFT").map_err(|source| Error::Host {
-            step: "guard the ports".to_owned(),
-            category: "ProgramNotFound",
-            retry: true,
-            source: source.into(),
-        })?;
-        let place = guard::Place { namespace, program, table: link(&wanted.filter)? };
+        let place = self.filter_place(wanted, &wanted.filter)?;
         let guests = wanted.ports.iter().map(guest).collect::<Result<Vec<_>, _>>()?;
         let dir = self.layout.network(&wanted.owner.uid);
         // One that is lost or damaged means that the filter is written once more.
         let before: Stands = layout::recall(&dir, FILTER).unwrap_or_default();
         let mut stands = before.clone();
-        let done = guard::ensure(&place, &guests, &mut stands).await.map_err(guard_failed)?;
+        let done = guard::ensure(&place, &guests, &mut stands).await;
+        let done = done.map_err(|source| nft_failed("guard the ports", source))?;
         if stands != before {
             layout::note(&dir, FILTER, &stands)?;
+        }
+        Ok(done.into_iter().collect())
+    }
+
+    async fn ensure_firewall(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let dir = self.layout.network(&wanted.owner.uid);
+        let before: Option<firewall::Stands> = layout::recall(&dir, FIREWALL);
+        let failed = |source| nft_failed("enforce security groups", source);
+        let Some(policy) = &wanted.policy else {
+            if dir.join(FIREWALL).exists() {
+                firewall::remove(&self.filter_place(wanted, &wanted.firewall)?).await.map_err(failed)?;
+                layout::forget(&dir, FIREWALL)?;
+            }
+            return Ok(Vec::new());
+        };
+        let place = self.filter_place(wanted, &wanted.firewall)?;
+        if before.is_none() {
+            // Whoever finds the file knows that there may be tables to remove.
+            layout::note(&dir, FIREWALL, &firewall::Stands::default())?;
+        }
+        let before = before.unwrap_or_default();
+        let mut stands = before.clone();
+        let done = firewall::ensure(&place, policy, &mut stands).await.map_err(failed)?;
+        if stands != before {
+            layout::note(&dir, FIREWALL, &stands)?;
         }
         Ok(done.into_iter().collect())
     }
@@ -297,6 +322,18 @@ impl HostHands {
         self.layout.network(uid).join("dnsmasq")
     }
 
+    /// Where a table of the packet filter is, and what writes it.
+    fn filter_place(&self, wanted: &Wanted, table: &str) -> Result<Place, Error> {
+        let (namespace, _) = self.door(wanted)?;
+        let program = process::find_program("nft", "CLUSTERCTL_NFT").map_err(|source| Error::Host {
+            step: "filter packets".to_owned(),
+            category: "ProgramNotFound",
+            retry: true,
+            source: source.into(),
+        })?;
+        Ok(Place { namespace, program, table: link(table)? })
+    }
+
     fn door(&self, wanted: &Wanted) -> Result<(Namespace, Links), Error> {
         self.door_of(&wanted.netns)
     }
@@ -316,9 +353,8 @@ fn link_failed(step: &str, source: host::link::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 
-fn guard_failed(source: guard::Error) -> Error {
-    let (category, retry) = (source.category(), source.retry());
-    Error::Host { step: "guard the ports".to_owned(), category, retry, source: source.into() }
+fn nft_failed(step: &str, source: nft::Error) -> Error {
+    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 
 fn underlay_failed(source: underlay::Error) -> Error {

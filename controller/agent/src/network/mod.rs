@@ -14,17 +14,19 @@
 
 pub mod cells;
 pub mod error;
+pub mod groups;
 pub mod hands;
 pub mod peers;
 pub mod plan;
 pub mod reach;
 pub mod status;
 mod terms;
+pub mod trial;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crds::{Host, Port, TenantNetwork, VirtualMachine};
+use crds::{Host, Port, SecurityGroup, TenantNetwork, VirtualMachine};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -49,6 +51,10 @@ pub struct Ports<H: Hands> {
     pub host: String,
     /// All hosts.
     pub hosts: Cache<Host>,
+    /// All groups.
+    pub groups: Cache<SecurityGroup>,
+    /// Whether this host can enforce them.
+    pub ability: groups::Ability,
     /// The same networks' ports on other hosts.
     pub peers: Peers,
     /// What is realised here.
@@ -114,6 +120,10 @@ impl<H: Hands> Ports<H> {
             let everywhere = self.peers.follow(namespace, network);
             let hosts = reach::addresses(&self.hosts.all());
             wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
+            let groups = self.groups.pick(namespace, |_| true);
+            let (policy, closed) = groups::policy(&wanted, &groups, &self.ability)?;
+            wanted.policy = policy;
+            wanted.refused.extend(closed);
             Ok(wanted)
         };
         let done = self.cells.converge(&uid, ticket, read).await?;

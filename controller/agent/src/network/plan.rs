@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crds::{Port, TenantNetwork};
+use host::firewall::Policy;
 use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
@@ -40,15 +41,19 @@ pub struct Wanted {
     pub ports: Vec<WantedPort>,
     /// Its table in the packet filter.
     pub filter: String,
+    /// Its tables that enforce groups.
+    pub firewall: String,
+    /// What groups say of its ports here, if any has one.
+    pub policy: Option<Policy>,
     /// Its tunnel to other hosts.
     pub tunnel: String,
     /// The ports elsewhere.
     pub reach: Reach,
-    /// Ports that cannot be served beside the others, or at all.
+    /// Ports that cannot be served beside the others, or at all, or not as they say.
     pub refused: Vec<Refused>,
 }
 
-/// A port that is left out so that the others work.
+/// A port that is left out so that the others work, or closed because its groups cannot be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Object's UID.
@@ -85,6 +90,8 @@ pub struct WantedPort {
     pub ip: Ipv4Addr,
     /// Name that DHCP hands out.
     pub hostname: String,
+    /// Groups that it names.
+    pub groups: Vec<String>,
 }
 
 /// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses
@@ -119,6 +126,8 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
             .then(|| Dhcp { lease_seconds: spec.dhcp.lease_seconds, domain: spec.dhcp.domain.clone() }),
         ports: wanted,
         filter: names::filter(&uid),
+        firewall: names::firewall(&uid),
+        policy: None,
         tunnel: names::tunnel(&uid),
         reach: Reach::default(),
         refused,
@@ -198,6 +207,7 @@ pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
         name: port.name_any(),
         mac: parse_mac(mac).ok_or_else(|| invalid(&name, "spec.mac", mac, "must be a unicast hardware address"))?,
         ip: ip.parse().map_err(|_| invalid(&name, "spec.ip", ip, "must be an IPv4 address"))?,
+        groups: port.spec.security_groups.clone(),
         hostname: port.spec.hostname.clone().unwrap_or_else(|| port.name_any()),
     }))
 }

@@ -34,6 +34,8 @@ pub struct Elsewhere {
     pub uid: String,
     /// Name that the network's DNS knows it by.
     pub hostname: String,
+    /// Groups that it names.
+    pub groups: Vec<String>,
     /// Its addresses, and its host's.
     pub peer: Peer,
 }
@@ -70,7 +72,7 @@ pub fn reach(
         macs.insert(port.mac);
         addresses.insert(port.ip);
         let peer = Peer { mac: port.mac, address: port.ip, host: *host };
-        peers.push((port.name, Elsewhere { uid: port.uid, hostname: port.hostname, peer }));
+        peers.push((port.name, Elsewhere { uid: port.uid, hostname: port.hostname, groups: port.groups, peer }));
     }
     peers.sort_by(|(a, _), (b, _)| a.cmp(b));
     match peers.is_empty() {

@@ -61,6 +61,10 @@ impl Hands for Arc<FakeHands> {
         self.ensure(vec![wanted.filter.clone()])
     }
 
+    async fn ensure_firewall(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(vec![wanted.firewall.clone()])
+    }
+
     async fn ensure_reach(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.ensure(vec![wanted.tunnel.clone()])
     }
@@ -121,12 +125,12 @@ impl Lab {
 
 #[tokio::test]
 async fn whichever_verb_fails_the_next_pass_converges_and_the_last_port_takes_all_along() {
-    for call in 0..6 {
+    for call in 0..7 {
         let lab = Lab::new();
         lab.hands.0.lock().unwrap().failing.insert(call);
         let _ = lab.pass(&[2, 3]).await;
         let done = lab.pass(&[2, 3]).await.unwrap();
-        assert_eq!(lab.there().len(), 8, "call {call}");
+        assert_eq!(lab.there().len(), 9, "call {call}");
         assert_eq!(done.drift, [], "what we finish ourselves is no drift");
         lab.pass(&[]).await.unwrap();
         assert!(lab.there().is_empty(), "call {call}");

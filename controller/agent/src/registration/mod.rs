@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
+use crate::network::groups::Ability;
 use control_loop::sentence;
 
 use status::observe_capabilities;
@@ -39,12 +40,14 @@ pub struct Registration {
     pub underlay_address: std::net::Ipv4Addr,
     /// What instructions run on, and why.
     pub accelerator: Verdict,
+    /// Whether groups can be enforced, or why not.
+    pub filter: Ability,
 }
 
 /// Registers the Host, trying until it stands, then renews the Lease until `shutdown`.
 pub async fn keep(client: Client, registration: Registration, shutdown: CancellationToken) {
     let started = crds::condition::now();
-    let capabilities = observe_capabilities(&registration.accelerator).await;
+    let capabilities = observe_capabilities(&registration).await;
     let mut registered = false;
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -41,13 +41,16 @@ fn capacity() -> Capacity {
 }
 
 /// What this machine can do. A QEMU that is missing is told here, and again by the machine that needs it.
-pub(super) async fn observe_capabilities(accelerator: &host::qemu::accelerator::Verdict) -> Capabilities {
+pub(super) async fn observe_capabilities(registration: &Registration) -> Capabilities {
+    let accelerator = &registration.accelerator;
     let uname = rustix::system::uname();
     Capabilities {
         accelerator: accelerator.accelerator.to_string(),
         accelerator_reason: accelerator.reason.clone(),
         kernel: uname.release().to_string_lossy().into_owned(),
         qemu: qemu_version().await.unwrap_or_default(),
+        stateful_filter: registration.filter.is_ok(),
+        stateful_filter_reason: registration.filter.clone().err().unwrap_or_default(),
     }
 }
 

@@ -110,7 +110,7 @@ impl House {
     }
 
     async fn create(&self, kind: &str, plural: &str, name: &str, mut spec: Value) {
-        if plural != "tenantnetworks" {
+        if !["tenantnetworks", "securitygroups"].contains(&plural) {
             spec["host"] = json!(self.host);
         }
         let object =
@@ -145,6 +145,23 @@ impl House {
     pub async fn apply_port(&self, name: &str, network: &str, ip: &str, number: u8) {
         let spec = json!({"network": network, "ip": ip, "mac": format!("52:54:00:00:00:{number:02x}")});
         self.create("Port", "ports", name, spec).await;
+    }
+
+    /// A port with groups.
+    pub async fn apply_port_in(&self, name: &str, network: &str, number: u8, groups: &[&str]) {
+        let spec = json!({
+            "network": network, "ip": format!("10.77.0.{number}"), "mac": format!("52:54:00:00:00:{number:02x}"),
+            "securityGroups": groups,
+        });
+        self.create("Port", "ports", name, spec).await;
+    }
+
+    pub async fn apply_group(&self, name: &str, rules: Value) {
+        self.create("SecurityGroup", "securitygroups", name, json!({ "rules": rules })).await;
+    }
+
+    pub async fn change_group(&self, name: &str, rules: Value) {
+        self.request("PATCH", &format!("/securitygroups/{name}"), json!({"spec": {"rules": rules}})).await;
     }
 
     pub async fn apply_image(&self, name: &str) {

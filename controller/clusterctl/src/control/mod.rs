@@ -11,3 +11,6 @@ pub mod relay;
 pub mod server;
 pub mod signals;
 pub mod up;
+
+#[cfg(test)]
+mod words;

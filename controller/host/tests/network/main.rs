@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod dnsmasq;
+mod firewall;
 mod guard;
 mod lab;
 mod link;

@@ -1,0 +1,115 @@
+use crds::{Port, SecurityGroupSpec};
+use serde_json::{Value, json};
+
+use super::super::plan::{samples, wanted};
+use super::super::reach::Elsewhere;
+use super::*;
+
+fn group(name: &str, rules: Value) -> Arc<SecurityGroup> {
+    let spec: SecurityGroupSpec = serde_json::from_value(json!({ "rules": rules })).unwrap();
+    let mut group = SecurityGroup::new(name, spec);
+    group.metadata.uid = Some(format!("uid-of-{name}"));
+    Arc::new(group)
+}
+
+fn port(number: u8, groups: &[&str]) -> Arc<Port> {
+    let mut port = (*samples::port(number)).clone();
+    port.spec.security_groups = groups.iter().map(|name| (*name).to_owned()).collect();
+    Arc::new(port)
+}
+
+fn here(ports: &[Arc<Port>]) -> Wanted {
+    Wanted { reach: Reach::Here, ..wanted(&samples::names(), &samples::network(), ports).unwrap() }
+}
+
+fn ids(names: &[&str]) -> BTreeSet<GroupId> {
+    names.iter().map(|name| GroupId::of_owner(&format!("uid-of-{name}"))).collect()
+}
+
+fn web() -> Arc<SecurityGroup> {
+    group("web", json!([{"direction": "Ingress", "protocol": "TCP", "port": 80, "securityGroup": "clients"}]))
+}
+
+#[test]
+fn without_groups_there_is_no_firewall() {
+    let done = policy(&here(&[samples::port(2), samples::port(3)]), &[web()], &Ok(())).unwrap();
+    assert_eq!(done, (None, Vec::new()));
+}
+
+#[test]
+fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_there() {
+    let mut network = here(&[port(2, &["web"]), port(3, &["clients"]), samples::port(4)]);
+    let elsewhere = |number: u8, groups: &[&str]| Elsewhere {
+        uid: format!("uid{number}"),
+        hostname: format!("p{number}"),
+        groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+        peer: host::link::Peer {
+            mac: [2, 0, 0, 0, 0, number],
+            address: [10, 9, 0, number].into(),
+            host: [100, 64, 0, 2].into(),
+        },
+    };
+    network.reach = Reach::Across { vni: 1, peers: vec![elsewhere(5, &["clients", "far"]), elsewhere(6, &["far"])] };
+    let all = [web(), group("clients", json!([])), group("far", json!([]))];
+    let (policy, closed) = policy(&network, &all, &Ok(())).unwrap();
+    let policy = policy.unwrap();
+    assert_eq!(closed, []);
+    let in_groups: Vec<_> = policy.guests.iter().map(|guest| guest.groups.clone().unwrap()).collect();
+    assert_eq!(in_groups, [ids(&["web"]), ids(&["clients"])]);
+    let last = |group: &Group| group.members.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
+    let told: Vec<_> = policy.groups.iter().map(|group| (group.id, group.rules.len(), last(group))).collect();
+    let id = |name| GroupId::of_owner(&format!("uid-of-{name}"));
+    assert_eq!(told, [(id("clients"), 0, vec![3, 5]), (id("web"), 1, vec![2])]);
+    assert!(policy.complete && policy.stateful);
+}
+
+#[test]
+fn whose_group_is_missing_or_cannot_be_enforced_is_closed_and_told_why() {
+    let ports = [port(2, &["web", "typo"]), port(3, &["web"]), samples::port(4)];
+    let (told, closed) = policy(&here(&ports), &[web()], &Ok(())).unwrap();
+    let open: Vec<bool> = told.unwrap().guests.iter().map(|guest| guest.groups.is_some()).collect();
+    assert_eq!(open, [false, true]);
+    assert_eq!(closed.len(), 1);
+    assert_eq!((closed[0].name.as_str(), closed[0].reason), ("p2", "SecurityGroupNotFound"));
+    assert!(closed[0].message.contains("typo"));
+
+    let unable = Err("there is no br_netfilter".to_owned());
+    let (told, closed) = policy(&here(&ports), &[web()], &unable).unwrap();
+    let told = told.unwrap();
+    assert!(told.guests.iter().all(|guest| guest.groups.is_none()) && !told.stateful);
+    assert_eq!(closed.iter().map(|one| one.reason).collect::<Vec<_>>(), ["StatefulFilterUnavailable"; 2]);
+
+    for (rule, field) in [
+        (json!({"direction": "Ingress", "cidr": "10.0.0.0/40"}), "spec.rules[0].cidr"),
+        (json!({"direction": "Egress", "protocol": "TCP", "port": 9, "endPort": 8}), "spec.rules[0].endPort"),
+        (json!({"direction": "Egress", "protocol": "ICMP", "port": 9}), "spec.rules[0].port"),
+        (json!({"direction": "Egress", "protocol": "IPX"}), "spec.rules[0].protocol"),
+    ] {
+        let (_, closed) = policy(&here(&[port(3, &["web"])]), &[group("web", json!([rule]))], &Ok(())).unwrap();
+        assert_eq!(closed[0].reason, "InvalidSecurityGroup");
+        assert!(closed[0].message.contains(field), "{}", closed[0].message);
+    }
+}
+
+#[test]
+fn a_remote_group_that_is_not_there_has_no_members_and_rules_are_read_as_they_stand() {
+    let rules = json!([
+        {"direction": "Ingress", "securityGroup": "ghosts"},
+        {"direction": "Egress", "protocol": "UDP", "port": 53, "endPort": 54, "cidr": "10.0.0.0/8"},
+        {"direction": "Ingress", "protocol": "ICMP", "icmpType": 8},
+        {"direction": "Ingress", "protocol": "47"},
+    ]);
+    let (policy, closed) = policy(&here(&[port(3, &["web"])]), &[group("web", rules)], &Ok(())).unwrap();
+    let policy = policy.unwrap();
+    assert_eq!(closed, []);
+    let nobody = GroupId::of_owner("");
+    assert!(policy.groups.iter().any(|group| group.id == nobody && group.members.is_empty()));
+    let traffic: Vec<_> = policy.groups[0].rules.iter().map(|rule| (rule.traffic, rule.remote)).collect();
+    let expected = [
+        (Traffic::Any, Remote::Members(nobody)),
+        (Traffic::Ports(Transport::Udp, 53, 54), Remote::Range("10.0.0.0/8".parse().unwrap())),
+        (Traffic::Icmp(8, None), Remote::Anybody),
+        (Traffic::Protocol(47), Remote::Anybody),
+    ];
+    assert_eq!(traffic, expected);
+}

@@ -1,0 +1,131 @@
+//! What there is to enforce, in words that cannot hold anything else.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use crate::link::LinkName;
+
+/// All guests with groups of one network here, and the groups that count for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The guests.
+    pub guests: Vec<Guest>,
+    /// The groups they are in, and those that these groups' rules name.
+    pub groups: Vec<Group>,
+    /// The network's own address: DHCP with it is nobody's to forbid.
+    pub gateway: Ipv4Addr,
+    /// Whether answers can be told from questions here. Where they cannot every guest must be closed.
+    pub stateful: bool,
+    /// Whether all members have been heard; none is taken out before.
+    pub complete: bool,
+}
+
+/// A guest's way into the network and what decides about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Its tap.
+    pub tap: LinkName,
+    /// Its groups; none means that it is cut off, because they cannot be enforced.
+    pub groups: Option<BTreeSet<GroupId>>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Whose.
+    pub id: GroupId,
+    /// What its members may do.
+    pub rules: Vec<Rule>,
+    /// Its members' addresses, on whichever host.
+    pub members: BTreeSet<Ipv4Addr>,
+}
+
+/// What is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Who begins.
+    pub direction: Direction,
+    /// What is said.
+    pub traffic: Traffic,
+    /// With whom.
+    pub remote: Remote,
+}
+
+/// Who begins a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The others.
+    Ingress,
+    /// The member.
+    Egress,
+}
+
+/// What is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Anything over IPv4.
+    Any,
+    /// A protocol by its number (IANA, "Assigned Internet Protocol Numbers").
+    Protocol(u8),
+    /// To these ports, both included.
+    Ports(Transport, u16, u16),
+    /// ICMP of a type, and of a code where one is given.
+    Icmp(u8, Option<u8>),
+}
+
+/// A protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Who is on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// Whoever.
+    Anybody,
+    /// Who has an address of the range.
+    Range(Ipv4Net),
+    /// A group's members.
+    Members(GroupId),
+}
+
+/// A group's mark: twelve hexadecimal digits of a digest, whatever its owner calls it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId([u8; 6]);
+
+impl GroupId {
+    /// The mark of whoever has that UID.
+    pub fn of_owner(uid: &str) -> GroupId {
+        GroupId(first_bytes(uid.as_bytes()))
+    }
+
+    /// The mark of a combination, in whatever order its parts come.
+    pub(super) fn of_all(groups: &BTreeSet<GroupId>) -> GroupId {
+        GroupId(first_bytes(&groups.iter().flat_map(|group| group.0).collect::<Vec<u8>>()))
+    }
+}
+
+fn first_bytes(of: &[u8]) -> [u8; 6] {
+    let digest = Sha256::digest(of);
+    [digest[0], digest[1], digest[2], digest[3], digest[4], digest[5]]
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupId({self})")
+    }
+}

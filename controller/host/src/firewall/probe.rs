@@ -1,0 +1,46 @@
+//! Whether answers can be told from questions on a bridge of this machine: tried, in a namespace of its own.
+
+use std::{fs, io};
+
+use super::{Table, render, script};
+use crate::link::Change;
+use crate::netns::{self, Namespace};
+use crate::nft::{Error, Place, Result, write};
+
+/// Each namespace has its own, since Linux 5.3; the file is not there without br_netfilter.
+const SHOWN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Why this machine cannot filter with connections in mind; nothing when it can. Leaves the namespace with the rules it tried.
+///
+/// # Errors
+/// What hinders the trial itself.
+pub async fn probe(place: &Place) -> Result<Option<String>> {
+    match show_bridged_packets(&place.namespace).await {
+        Ok(_) => {}
+        Err(Error::Setting { source, .. }) => {
+            let why = format!("bridged packets cannot be shown to the packet filter: {SHOWN}: {source}");
+            return Ok(Some(format!("{why}; is the module br_netfilter loaded?")));
+        }
+        Err(other) => return Err(other),
+    }
+    let table = Table { answers: render::answers(&place.table), ..Table::default() };
+    match write(place, "try a firewall", script::whole(&place.table, &table)).await {
+        Ok(()) => Ok(None),
+        Err(Error::Refused { said, .. }) => Ok(Some(format!("the packet filter cannot track connections: {said}"))),
+        Err(other) => Err(other),
+    }
+}
+
+/// Lets the `inet` family see what the namespace's bridges forward.
+pub(super) async fn show_bridged_packets(namespace: &Namespace) -> Result<Option<Change>> {
+    let changed = netns::enter(namespace, || -> io::Result<bool> {
+        // This thread's namespace decides whose setting the file is.
+        if fs::read_to_string(SHOWN)?.trim() == "1" {
+            return Ok(false);
+        }
+        fs::write(SHOWN, "1")?;
+        Ok(true)
+    });
+    let changed = changed.await?.map_err(|source| Error::Setting { name: SHOWN, source })?;
+    Ok(changed.then(|| Change::new("FirewallWritten", "bridged packets are shown to the packet filter")))
+}

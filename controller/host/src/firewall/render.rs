@@ -1,0 +1,182 @@
+//! The table of a policy.
+
+use std::collections::BTreeSet;
+
+use super::policy::{Direction, Group, GroupId, Policy, Remote, Rule, Traffic, Transport};
+use super::{Element, Table};
+use crate::link::LinkName;
+
+/// Set on a packet that belongs to a conversation which the other side began.
+const ANSWER: u32 = 0x1000_0000;
+/// Set on an error that the network reports about a conversation (ICMP).
+const ABOUT: u32 = 0x2000_0000;
+
+/// Leads from a tap to the chain that judges what its guest says.
+const SAID_BY: &str = "said_by";
+/// Leads from a tap to the chain that judges what its guest hears.
+const HEARD_BY: &str = "heard_by";
+
+pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
+    let mut table = Table::default();
+    if policy.stateful {
+        table.answers = answers(name);
+    }
+    for map in [SAID_BY, HEARD_BY] {
+        table.sets.insert(map.to_owned(), "ifname : verdict".to_owned());
+    }
+    base_chains(&mut table, policy);
+    for group in &policy.groups {
+        add_group(&mut table, group);
+    }
+    for guest in &policy.guests {
+        let (mark, chains) = combination(policy, guest.groups.as_ref());
+        table.chains.extend(chains);
+        for (map, way) in [(SAID_BY, "from"), (HEARD_BY, "to")] {
+            let leads_to = Some(format!("{way}_{mark}"));
+            table.elements.insert(Element { set: map.to_owned(), key: format!("\"{}\"", guest.tap), leads_to });
+        }
+    }
+    table
+}
+
+/// The table that marks what belongs to a conversation begun by the other side: after connection tracking has looked (-200),
+/// before anybody translates addresses (-100).
+pub(super) fn answers(name: &LinkName) -> String {
+    let chain = |hook| {
+        format!(
+            "  chain {hook} {{\n    type filter hook {hook} priority -150; policy accept;\n    \
+             ct direction reply meta mark set meta mark or {ANSWER:#x}\n    \
+             ct state related ip protocol icmp meta mark set meta mark or {ABOUT:#x}\n  }}\n"
+        )
+    };
+    format!("table inet {name} {{\n{}{}}}\n", chain("prerouting"), chain("output"))
+}
+
+/// Where packets come by. What no map knows is a guest without groups, or no guest, and goes on.
+fn base_chains(table: &mut Table, policy: &Policy) {
+    let gateway = policy.gateway;
+    let chain = |hook: &str, priority: i32, lines: Vec<String>| {
+        let mut all = vec![format!("type filter hook {hook} priority {priority}; policy accept;")];
+        all.extend(lines);
+        all
+    };
+    let passes = |dhcp: String, map: String| {
+        let about = format!("meta mark and {ABOUT:#x} == {ABOUT:#x} accept");
+        vec!["ether type arp accept".to_owned(), about, dhcp, map]
+    };
+    let asked = format!("ip daddr {{ 255.255.255.255, {gateway} }} udp sport 68 udp dport 67 accept");
+    let served = format!("ip saddr {gateway} udp sport 67 udp dport 68 accept");
+    let nothing = !(ANSWER | ABOUT);
+    // Before and after br_netfilter, which has priority 0 at this hook.
+    table.chains.insert(
+        "fresh".to_owned(),
+        chain("prerouting", -400, vec![format!("meta mark set meta mark and {nothing:#x}")]),
+    );
+    let said = passes(asked, format!("iifname vmap @{SAID_BY}"));
+    table.chains.insert("said".to_owned(), chain("prerouting", 100, said));
+    // Before br_netfilter's last, which confirms the connection: what is dropped here never was one.
+    let heard = passes(served, format!("oifname vmap @{HEARD_BY}"));
+    table.chains.insert("heard".to_owned(), chain("postrouting", 0, heard));
+}
+
+fn add_group(table: &mut Table, group: &Group) {
+    let members = format!("members_{}", group.id);
+    table.sets.insert(members.clone(), "ipv4_addr".to_owned());
+    let element = |ip: &std::net::Ipv4Addr| Element { set: members.clone(), key: ip.to_string(), leads_to: None };
+    table.elements.extend(group.members.iter().map(element));
+    for (way, direction) in [("in", Direction::Ingress), ("out", Direction::Egress)] {
+        let of_it = || group.rules.iter().filter(move |rule| rule.direction == direction);
+        table.chains.insert(format!("{way}_{}", group.id), of_it().map(question).collect());
+        table.chains.insert(format!("{way}_back_{}", group.id), of_it().filter_map(answer).collect());
+    }
+}
+
+/// The four chains of a combination of groups, and the mark in their names.
+fn combination(policy: &Policy, groups: Option<&BTreeSet<GroupId>>) -> (String, Vec<(String, Vec<String>)>) {
+    let Some(groups) = groups else {
+        let shut = |way: &str| (format!("{way}_closed"), vec!["drop".to_owned()]);
+        return ("closed".to_owned(), vec![shut("from"), shut("to")]);
+    };
+    let mark = GroupId::of_all(groups).to_string();
+    let of_them = || policy.groups.iter().filter(|group| groups.contains(&group.id));
+    let limits_egress = of_them().flat_map(|group| &group.rules).any(|rule| rule.direction == Direction::Egress);
+    let through = |first: Option<String>, way: &str| {
+        let jumps = groups.iter().map(|group| format!("jump {way}_{group}"));
+        first.into_iter().chain(jumps).chain(["drop".to_owned()]).collect::<Vec<String>>()
+    };
+    let answers = |chain: &str| format!("meta mark and {ANSWER:#x} == {ANSWER:#x} goto {chain}_back_{mark}");
+    let free = |first: Option<String>| first.into_iter().chain(["accept".to_owned()]).collect::<Vec<String>>();
+    let (from, to_back) = match limits_egress {
+        true => (through(Some(answers("from")), "out"), through(None, "out_back")),
+        false => (free(Some(answers("from"))), free(None)),
+    };
+    let chains = vec![
+        (format!("from_{mark}"), from),
+        (format!("from_back_{mark}"), through(None, "in_back")),
+        (format!("to_{mark}"), through(Some(answers("to")), "in")),
+        (format!("to_back_{mark}"), to_back),
+    ];
+    (mark, chains)
+}
+
+/// What begins a conversation that the rule allows.
+fn question(rule: &Rule) -> String {
+    let side = match rule.direction {
+        Direction::Ingress => "saddr",
+        Direction::Egress => "daddr",
+    };
+    let said = match rule.traffic {
+        Traffic::Icmp(kind, Some(code)) => Some(format!("icmp type {kind} icmp code {code}")),
+        Traffic::Icmp(kind, None) => Some(format!("icmp type {kind}")),
+        traffic => said(traffic, "dport"),
+    };
+    line(side, rule.remote, said)
+}
+
+/// What answers it; nothing does where there are no answers.
+fn answer(rule: &Rule) -> Option<String> {
+    let side = match rule.direction {
+        Direction::Ingress => "daddr",
+        Direction::Egress => "saddr",
+    };
+    let said = match rule.traffic {
+        // Echo, timestamp, information and address mask: RFC 792 and RFC 950.
+        Traffic::Icmp(kind, _) => {
+            let answer = [(8, 0), (13, 14), (15, 16), (17, 18)].into_iter().find(|(asked, _)| *asked == kind)?.1;
+            Some(format!("icmp type {answer}"))
+        }
+        traffic => said(traffic, "sport"),
+    };
+    Some(line(side, rule.remote, said))
+}
+
+fn said(traffic: Traffic, end: &str) -> Option<String> {
+    match traffic {
+        Traffic::Any | Traffic::Icmp(..) => None,
+        Traffic::Protocol(number) => Some(format!("ip protocol {number}")),
+        Traffic::Ports(transport, first, last) => {
+            let name = match transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            };
+            Some(match first == last {
+                true => format!("{name} {end} {first}"),
+                false => format!("{name} {end} {first}-{last}"),
+            })
+        }
+    }
+}
+
+fn line(side: &str, remote: Remote, said: Option<String>) -> String {
+    let whom = match remote {
+        Remote::Anybody => None,
+        Remote::Range(range) if range.prefix_len() == 0 => None,
+        Remote::Range(range) => Some(format!("ip {side} {}", range.trunc())),
+        Remote::Members(group) => Some(format!("ip {side} @members_{group}")),
+    };
+    let all = ["ether type ip".to_owned()].into_iter().chain(whom).chain(said).chain(["accept".to_owned()]);
+    all.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use proptest::prelude::*;
+
+use super::super::policy::{Guest, Policy};
+use super::super::{Stands, script};
+use super::*;
+
+fn name() -> LinkName {
+    "fw1".parse().unwrap()
+}
+
+fn id(of: &str) -> GroupId {
+    GroupId::of_owner(of)
+}
+
+fn rule(direction: Direction, traffic: Traffic, remote: Remote) -> Rule {
+    Rule { direction, traffic, remote }
+}
+
+fn policy() -> Policy {
+    let web = vec![
+        rule(Direction::Ingress, Traffic::Ports(Transport::Tcp, 80, 90), Remote::Members(id("clients"))),
+        rule(Direction::Ingress, Traffic::Icmp(8, None), Remote::Range("10.1.0.7/24".parse().unwrap())),
+        rule(Direction::Ingress, Traffic::Icmp(3, Some(1)), Remote::Anybody),
+        rule(Direction::Egress, Traffic::Ports(Transport::Udp, 53, 53), Remote::Range("0.0.0.0/0".parse().unwrap())),
+        rule(Direction::Egress, Traffic::Protocol(47), Remote::Anybody),
+    ];
+    let group = |of: &str, rules: Vec<Rule>, members: &[u8]| Group {
+        id: id(of),
+        rules,
+        members: members.iter().map(|last| [10, 1, 0, *last].into()).collect(),
+    };
+    let guest = |tap: &str, groups: Option<&[&str]>| Guest {
+        tap: tap.parse().unwrap(),
+        groups: groups.map(|all| all.iter().map(|of| id(of)).collect()),
+    };
+    Policy {
+        guests: vec![guest("tap1", Some(&["web"])), guest("tap2", Some(&["clients"])), guest("tap3", None)],
+        groups: vec![group("web", web, &[11]), group("clients", Vec::new(), &[12, 13])],
+        gateway: [10, 1, 0, 1].into(),
+        stateful: true,
+        complete: true,
+    }
+}
+
+fn written(policy: &Policy) -> (Stands, Table) {
+    let table = table(&name(), policy);
+    let stands = Stands {
+        chains: table.chains.clone(),
+        sets: table.sets.clone(),
+        answers: table.answers.clone(),
+        listed: Some("as written".into()),
+    };
+    (stands, table)
+}
+
+#[test]
+fn a_firewall_of_two_groups_and_a_guest_that_is_closed() {
+    insta::assert_snapshot!(script::whole(&name(), &table(&name(), &policy())));
+}
+
+#[test]
+fn a_member_more_is_one_element_and_nothing_is_nothing() {
+    let (stands, before) = written(&policy());
+    assert_eq!(script::difference(&name(), &stands, &before, &before.elements), "");
+    let mut more = policy();
+    more.groups[1].members.insert([10, 1, 0, 99].into());
+    let set = format!("members_{}", id("clients"));
+    let script = script::difference(&name(), &stands, &table(&name(), &more), &before.elements);
+    assert_eq!(script, format!("add element bridge fw1 {set} {{ 10.1.0.99 }}\n"));
+}
+
+#[test]
+fn a_rule_changes_its_groups_chains_and_a_group_that_goes_takes_its_own_along() {
+    let (stands, before) = written(&policy());
+    let mut other = policy();
+    other.groups[0].rules.remove(1);
+    let said = script::difference(&name(), &stands, &table(&name(), &other), &before.elements);
+    let touched = |line: &&str| !line.contains(&format!("_{}", id("web")));
+    assert_eq!(said.lines().filter(touched).collect::<Vec<_>>(), Vec::<&str>::new());
+    let mut fewer = policy();
+    fewer.guests.truncate(1);
+    fewer.groups[0].rules.remove(0);
+    fewer.groups.truncate(1);
+    let said = script::difference(&name(), &stands, &table(&name(), &fewer), &before.elements);
+    assert!(said.contains(&format!("delete set bridge fw1 members_{}\n", id("clients"))));
+    assert!(said.contains("delete chain bridge fw1 to_closed\n") && !said.contains("answers"));
+}
+
+proptest! {
+    #[test]
+    fn whatever_owners_and_taps_are_called_adds_no_line_and_no_sign(owner in "\\PC{0,40}|[a-z\"{};\n#@$.-]{0,15}", tap in "\\PC{0,20}|[a-z\"{};\n#.-]{0,15}") {
+        let mut odd = policy();
+        odd.groups[1].id = id(&owner);
+        odd.guests[1].groups = Some([id(&owner)].into());
+        if let Ok(tap) = tap.parse::<LinkName>() {
+            odd.guests[0].tap = tap;
+        }
+        let text = |policy: &Policy| script::whole(&name(), &table(&name(), policy));
+        let (odd, plain) = (text(&odd), text(&policy()));
+        prop_assert_eq!(odd.lines().count(), plain.lines().count());
+        for sign in ['{', '}', '"', ';', '#', '@', '$'] {
+            prop_assert_eq!(odd.matches(sign).count(), plain.matches(sign).count());
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Who may speak with whom, on two hosts, with real connections: what is allowed goes on, what no longer is stops at once.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use host::firewall::{self, Direction, Group, GroupId, Guest, Place, Policy, Remote, Rule, Stands, Traffic, Transport};
+use host::link::{Changes, watch_namespace};
+use host::netns;
+
+use crate::lab::{DEADLINE, Room, eventually};
+use crate::overlay::lab::{Hosts, Network, name};
+
+/// How long is waited for what must not come.
+const NEVER: Duration = Duration::from_millis(300);
+
+fn address(number: u8) -> Ipv4Addr {
+    [10, 1, 0, number].into()
+}
+
+fn id(of: &str) -> GroupId {
+    GroupId::of_owner(of)
+}
+
+fn ingress(traffic: Traffic, remote: Remote) -> Rule {
+    Rule { direction: Direction::Ingress, traffic, remote }
+}
+
+fn egress(traffic: Traffic, remote: Remote) -> Rule {
+    Rule { direction: Direction::Egress, traffic, remote }
+}
+
+fn tcp(port: u16) -> Traffic {
+    Traffic::Ports(Transport::Tcp, port, port)
+}
+
+fn udp(port: u16) -> Traffic {
+    Traffic::Ports(Transport::Udp, port, port)
+}
+
+/// A network over two hosts: 11 and 12 on the first, 13 on the second.
+struct Lab {
+    _hosts: Hosts,
+    network: Network,
+    guests: Vec<Room>,
+    stands: [Stands; 2],
+    groups: Vec<Group>,
+    /// Guest and its groups.
+    placed: Vec<(u8, Option<BTreeSet<GroupId>>)>,
+}
+
+impl Lab {
+    async fn new(vni: u32) -> Lab {
+        let hosts = Hosts::new(2).await;
+        let mut network = Network::new(&hosts, vni).await;
+        let guests = vec![network.guest(11, 0).await, network.guest(12, 0).await, network.guest(13, 1).await];
+        network.ensure(&hosts).await;
+        Lab { _hosts: hosts, network, guests, stands: Default::default(), groups: Vec::new(), placed: Vec::new() }
+    }
+
+    fn room(&self, number: u8) -> &Room {
+        &self.guests[usize::from(number - 11)]
+    }
+
+    fn place(&self, host: usize) -> Place {
+        let program = process::find_program("nft", "CLUSTERCTL_NFT").unwrap();
+        Place { namespace: self.network.cells[host].namespace.clone(), program, table: name("fw1") }
+    }
+
+    /// The group with these rules; its members follow from who is in it.
+    fn group(&mut self, of: &str, rules: Vec<Rule>) {
+        self.groups.retain(|group| group.id != id(of));
+        self.groups.push(Group { id: id(of), rules, members: BTreeSet::new() });
+    }
+
+    fn put(&mut self, number: u8, groups: &[&str]) {
+        self.placed.retain(|(other, _)| *other != number);
+        self.placed.push((number, Some(groups.iter().map(|of| id(of)).collect())));
+    }
+
+    fn policy(&self, host: usize) -> Policy {
+        let guest = |(number, groups): &(u8, Option<BTreeSet<GroupId>>)| Guest {
+            tap: name(&format!("g{number}")),
+            groups: groups.clone(),
+        };
+        let here = |(number, _): &&(u8, _)| usize::from(*number == 13) == host;
+        let mut groups = self.groups.clone();
+        for group in &mut groups {
+            let of_it =
+                self.placed.iter().filter(|(_, groups)| groups.as_ref().is_some_and(|all| all.contains(&group.id)));
+            group.members.extend(of_it.map(|(number, _)| address(*number)));
+        }
+        let guests = self.placed.iter().filter(here).map(guest).collect();
+        Policy { guests, groups, gateway: address(1), stateful: true, complete: true }
+    }
+
+    async fn ensure(&mut self) -> [Changes; 2] {
+        let mut all = <[Changes; 2]>::default();
+        for host in 0..2 {
+            let policy = self.policy(host);
+            all[host] = firewall::ensure(&self.place(host), &policy, &mut self.stands[host]).await.unwrap();
+        }
+        all
+    }
+
+    async fn listen(&self, number: u8, port: u16) -> TcpListener {
+        let at = SocketAddr::from((address(number), port));
+        netns::enter(&self.room(number).namespace, move || TcpListener::bind(at)).await.unwrap().unwrap()
+    }
+
+    async fn connect(&self, from: u8, to: u8, port: u16) -> io::Result<TcpStream> {
+        let at = SocketAddr::from((address(to), port));
+        netns::enter(&self.room(from).namespace, move || TcpStream::connect_timeout(&at, NEVER)).await.unwrap()
+    }
+
+    async fn udp(&self, number: u8, port: u16) -> UdpSocket {
+        udp_at(self.room(number), address(number), port).await
+    }
+}
+
+async fn udp_at(room: &Room, at: Ipv4Addr, port: u16) -> UdpSocket {
+    let socket = netns::enter(&room.namespace, move || UdpSocket::bind((at, port))).await.unwrap().unwrap();
+    socket.set_read_timeout(Some(NEVER)).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket
+}
+
+/// Whether a datagram comes.
+fn comes(from: &UdpSocket, to: &UdpSocket, size: usize) -> bool {
+    from.send_to(&vec![7; size], to.local_addr().unwrap()).unwrap();
+    to.recv_from(&mut [0; 8192]).is_ok_and(|(length, _)| length == size)
+}
+
+/// Whether a byte comes from one end of a connection to the other within the deadline.
+fn speaks(from: &mut TcpStream, to: &mut TcpStream, deadline: Duration) -> bool {
+    from.write_all(b"x").unwrap();
+    to.set_read_timeout(Some(deadline)).unwrap();
+    to.read_exact(&mut [0]).is_ok()
+}
+
+fn reasons(changes: &Changes) -> Vec<&str> {
+    changes.iter().map(|change| change.reason).collect()
+}
+
+#[tokio::test]
+async fn what_a_group_allows_passes_with_its_answers_and_nothing_else_does() {
+    let mut lab = Lab::new(10_030).await;
+    let (_web, _other) = (lab.listen(13, 80).await, lab.listen(13, 81).await);
+    let _plain = lab.listen(12, 80).await;
+    for from in [11, 12] {
+        assert!(lab.connect(from, 13, 81).await.is_ok(), "without groups everything is open");
+    }
+    let range = |text: &str| Remote::Range(text.parse().unwrap());
+    let web = vec![
+        ingress(tcp(80), Remote::Members(id("clients"))),
+        ingress(udp(53), Remote::Members(id("clients"))),
+        ingress(Traffic::Icmp(8, None), range("10.1.0.12/32")),
+    ];
+    lab.group("web", web);
+    lab.group("clients", Vec::new());
+    lab.put(13, &["web"]);
+    lab.put(11, &["clients"]);
+    lab.ensure().await;
+
+    assert!(lab.connect(11, 13, 80).await.is_ok(), "a member of the group that is allowed");
+    assert!(lab.connect(12, 13, 80).await.is_err(), "who is in no group");
+    assert!(lab.connect(11, 13, 81).await.is_err(), "a port that no rule names");
+    assert!(lab.connect(13, 12, 80).await.is_ok(), "egress is open without a rule about it, and answers come back");
+    assert!(
+        lab.connect(13, 11, 80).await.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut),
+        "a group without rules denies"
+    );
+    let cell = &lab.network.cells[1];
+    cell.shell("ping -c 1 -W 5 10.1.0.11 && exit 1; exit 0");
+    lab.room(12).shell("ping -c 1 -W 5 10.1.0.13");
+    lab.room(11).shell("! ping -c 1 -W 1 10.1.0.13");
+    lab.room(13).shell("ping -c 1 -W 5 10.1.0.1");
+
+    // One larger than the network's packets comes whole, and its answer too.
+    let (client, server) = (lab.udp(11, 1000).await, lab.udp(13, 53).await);
+    assert!(comes(&client, &server, 4000) && comes(&server, &client, 4000));
+    let stranger = lab.udp(13, 54).await;
+    assert!(!comes(&client, &stranger, 10) && comes(&stranger, &lab.udp(12, 54).await, 10));
+    assert!(comes(&stranger, &client, 10), "an answer, though the question was not let in");
+    assert!(!comes(&lab.udp(13, 55).await, &client, 10), "an answer to nothing");
+    // That nobody listens is told by an error about the conversation.
+    drop(server);
+    client.connect((address(13), 53)).unwrap();
+    client.send(b"anybody?").unwrap();
+    assert_eq!(client.recv(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn egress_is_limited_once_a_rule_speaks_of_it_and_a_closed_guest_has_dhcp_alone() {
+    let mut lab = Lab::new(10_031).await;
+    let (_on, _off) = (lab.listen(12, 443).await, lab.listen(12, 444).await);
+    let _in = lab.listen(11, 22).await;
+    lab.group(
+        "jail",
+        vec![egress(tcp(443), Remote::Range("10.1.0.0/28".parse().unwrap())), ingress(tcp(22), Remote::Anybody)],
+    );
+    lab.put(11, &["jail"]);
+    lab.ensure().await;
+    assert!(lab.connect(11, 12, 443).await.is_ok());
+    assert!(lab.connect(11, 12, 444).await.is_err());
+    assert!(lab.connect(12, 11, 22).await.is_ok(), "answers leave by the rule that let the question in");
+    lab.room(11).shell("! ping -c 1 -W 1 10.1.0.1");
+    // Several groups: what any of them allows.
+    lab.group("more", vec![egress(tcp(444), Remote::Anybody)]);
+    lab.put(11, &["jail", "more"]);
+    lab.ensure().await;
+    assert!(lab.connect(11, 12, 443).await.is_ok() && lab.connect(11, 12, 444).await.is_ok());
+
+    lab.placed = vec![(11, None)];
+    lab.ensure().await;
+    assert!(lab.connect(11, 12, 443).await.is_err() && lab.connect(12, 11, 22).await.is_err());
+    let gateway = &lab.network.cells[0];
+    let (client, server) = (lab.udp(11, 68).await, udp_at(gateway, address(1), 67).await);
+    assert!(comes(&client, &server, 10) && comes(&server, &client, 10), "DHCP is nobody's to forbid");
+    assert!(!comes(&client, &udp_at(gateway, address(1), 53).await, 10));
+    assert!(!comes(&client, &lab.udp(12, 67).await, 10), "to the network's own address alone");
+    firewall::remove(&lab.place(0)).await.unwrap();
+    firewall::remove(&lab.place(0)).await.unwrap();
+    assert!(lab.connect(11, 12, 443).await.is_ok(), "it was the firewall");
+}
+
+#[tokio::test]
+async fn a_flow_that_stays_allowed_goes_on_and_one_that_is_revoked_stops_both_ways_until_it_is_allowed_again() {
+    let mut lab = Lab::new(10_032).await;
+    lab.group("web", vec![ingress(tcp(80), Remote::Members(id("clients")))]);
+    lab.group("clients", Vec::new());
+    lab.put(13, &["web"]);
+    lab.put(11, &["clients"]);
+    lab.put(12, &["clients"]);
+    lab.ensure().await;
+    let listener = lab.listen(13, 80).await;
+    let mut one = (lab.connect(11, 13, 80).await.unwrap(), listener.accept().unwrap().0);
+    let mut two = (lab.connect(12, 13, 80).await.unwrap(), listener.accept().unwrap().0);
+    let both = |flow: &mut (TcpStream, TcpStream), deadline| {
+        (speaks(&mut flow.0, &mut flow.1, deadline), speaks(&mut flow.1, &mut flow.0, deadline))
+    };
+    assert_eq!((both(&mut one, DEADLINE), both(&mut two, DEADLINE)), ((true, true), (true, true)));
+
+    // Rules that concern neither, and all of it written anew.
+    lab.group("web", vec![ingress(tcp(80), Remote::Members(id("clients"))), ingress(udp(53), Remote::Anybody)]);
+    assert_eq!(lab.ensure().await.each_ref().map(reasons), [["FirewallChanged"]; 2]);
+    lab.stands = Default::default();
+    assert_eq!(lab.ensure().await.each_ref().map(reasons), [["FirewallWritten"]; 2]);
+    assert_eq!((both(&mut one, DEADLINE), both(&mut two, DEADLINE)), ((true, true), (true, true)));
+
+    // One leaves the group: its flow is cut in both directions, the other's is not.
+    lab.put(11, &["web"]);
+    lab.ensure().await;
+    assert_eq!((both(&mut one, NEVER), both(&mut two, DEADLINE)), ((false, false), (true, true)));
+    // The rule goes, and comes back.
+    lab.put(11, &["clients"]);
+    lab.group("web", vec![ingress(udp(53), Remote::Anybody)]);
+    lab.ensure().await;
+    assert_eq!(both(&mut two, NEVER), (false, false));
+    lab.group("web", vec![ingress(tcp(80), Remote::Members(id("clients")))]);
+    lab.ensure().await;
+    assert_eq!((both(&mut one, DEADLINE), both(&mut two, DEADLINE)), ((true, true), (true, true)));
+}
+
+#[tokio::test]
+async fn a_member_is_an_element_ten_thousand_are_listed_and_another_hand_is_undone() {
+    let mut lab = Lab::new(10_033).await;
+    lab.group("web", vec![ingress(tcp(80), Remote::Members(id("crowd")))]);
+    lab.put(11, &["web"]);
+    let place = lab.place(0);
+    let mut policy = lab.policy(0);
+    let crowd = (0..10_000u32).map(|number| Ipv4Addr::from(0x0a02_0000 + number));
+    policy.groups.push(Group { id: id("crowd"), rules: Vec::new(), members: crowd.collect() });
+    let mut stands = Stands::default();
+    let begun = Instant::now();
+    assert_eq!(reasons(&firewall::ensure(&place, &policy, &mut stands).await.unwrap()), ["FirewallWritten"]);
+    println!("10,000 members written in {} ms", begun.elapsed().as_millis());
+    let begun = Instant::now();
+    assert!(firewall::ensure(&place, &policy, &mut stands).await.unwrap().is_empty());
+    println!("10,000 members compared in {} ms", begun.elapsed().as_millis());
+
+    // Every rule, chain and set keeps the number that the kernel gave it.
+    let numbers = |room: &Room| room.shell("nft -a -t list ruleset");
+    let cell = &lab.network.cells[0];
+    let before = numbers(cell);
+    policy.groups[1].members.insert(address(99));
+    let begun = Instant::now();
+    assert_eq!(reasons(&firewall::ensure(&place, &policy, &mut stands).await.unwrap()), ["FirewallChanged"]);
+    println!("one member more of 10,000 in {} ms", begun.elapsed().as_millis());
+    assert_eq!(numbers(cell), before);
+    assert!(cell.shell("nft list ruleset").contains("10.1.0.99"));
+    // Before everybody was heard nobody is taken out.
+    policy.groups[1].members.remove(&address(99));
+    let young = Policy { complete: false, ..policy.clone() };
+    assert!(firewall::ensure(&place, &young, &mut stands).await.unwrap().is_empty());
+    assert_eq!(reasons(&firewall::ensure(&place, &policy, &mut stands).await.unwrap()), ["FirewallChanged"]);
+
+    let mut watch = watch_namespace(&place.namespace).await.unwrap();
+    let web = id("web");
+    for (harm, expected) in [
+        ("delete table inet fw1".to_owned(), "FirewallWritten"),
+        ("delete table bridge fw1".to_owned(), "FirewallWritten"),
+        (format!("insert rule bridge fw1 in_{web} accept"), "FirewallWritten"),
+        ("flush chain bridge fw1 heard".to_owned(), "FirewallWritten"),
+        ("delete element bridge fw1 heard_by { \"g11\" }".to_owned(), "FirewallChanged"),
+        (format!("add element bridge fw1 members_{} {{ 10.1.0.12 }}", id("crowd")), "FirewallChanged"),
+    ] {
+        lab.network.cells[0].shell(&format!("nft '{harm}'"));
+        assert!(tokio::time::timeout(DEADLINE, watch.changed()).await.expect(&harm), "{harm}");
+        assert_eq!(reasons(&firewall::ensure(&place, &policy, &mut stands).await.unwrap()), [expected], "{harm}");
+        assert!(firewall::ensure(&place, &policy, &mut stands).await.unwrap().is_empty(), "{harm}");
+        while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
+    }
+    // What is not shown to the packet filter could not be judged.
+    cell_setting(&lab.network.cells[0], "0");
+    assert_eq!(reasons(&firewall::ensure(&place, &policy, &mut stands).await.unwrap()), ["FirewallWritten"]);
+    let shown =
+        || async { lab.network.cells[0].shell("cat /proc/sys/net/bridge/bridge-nf-call-iptables").trim() == "1" };
+    eventually("bridged packets are shown", shown).await;
+}
+
+fn cell_setting(room: &Room, value: &str) {
+    room.shell(&format!("echo {value} > /proc/sys/net/bridge/bridge-nf-call-iptables"));
+}
+
+#[tokio::test]
+async fn a_machine_that_can_is_told_from_one_that_cannot_by_trying() {
+    let room = Room::new().await;
+    let program = process::find_program("nft", "CLUSTERCTL_NFT").unwrap();
+    let place = Place { namespace: room.namespace.clone(), program, table: name("probe") };
+    assert_eq!(firewall::probe(&place).await.unwrap(), None);
+    // One whose packet filter refuses.
+    let stub = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&stub, "#!/bin/sh\ncat > /dev/null\necho 'Error: no ct here' >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&stub, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let why = firewall::probe(&Place { program: stub.to_path_buf(), ..place }).await.unwrap();
+    assert_eq!(why.as_deref(), Some("the packet filter cannot track connections: Error: no ct here"));
+}
