@@ -237,6 +237,10 @@ impl From<store::Error> for Error {
         if matches!(error, store::Error::NoSpace) {
             return Self::Full(error.to_string());
         }
+        // Not to be tried again by clients of their own accord, as what is unavailable is: it may have been done.
+        if matches!(error, store::Error::Indeterminate { .. }) {
+            return Self::Internal(crate::text::chain(&error));
+        }
         Self::Unavailable(crate::text::chain(&error))
     }
 }
@@ -260,6 +264,14 @@ mod tests {
 
     fn widget(name: &str) -> Subject {
         Subject { group: "example.dev".into(), resource: "widgets".into(), name: name.into() }
+    }
+
+    #[test]
+    fn a_write_of_unknown_outcome_is_not_offered_to_be_tried_again() {
+        let lost = store::Error::Indeterminate { key: "k".to_owned(), source: None };
+        let answer = Error::from(lost).into_response();
+        assert_eq!(answer.status(), 500);
+        assert!(answer.headers().get(header::RETRY_AFTER).is_none());
     }
 
     #[test]

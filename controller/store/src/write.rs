@@ -12,6 +12,10 @@
 //!         └── outcome unknown ─► bump fence ─► wait for the cache ─► in the history? ── yes ► done
 //!                                                                        └── no ► same again
 //! ```
+//!
+//! The history does not tell who wrote. A put is known by its value; one removal is like the other. So where other servers
+//! write, too, a removal that is found may be somebody else's, and two clients must not both be told that it was theirs:
+//! its outcome stays unknown. Two updates that put the same bytes over the same version are taken for one.
 
 use std::time::Duration;
 
@@ -209,7 +213,15 @@ impl<'a> Write<'a> {
             .since(start)
             .find(|event| &*event.entry.key == self.key && self.action.made(event))
             .map(Event::revision);
+        if made.is_some() && self.is_anybodys() {
+            return Err(self.indeterminate(Some(last)));
+        }
         Ok(made.ok_or(bumped))
+    }
+
+    /// Whether another server's write could look like this one.
+    fn is_anybodys(&self) -> bool {
+        !self.core.options.sole_writer && matches!(self.action, Action::Delete(_))
     }
 
     fn indeterminate(&self, last: Option<Failure>) -> Error {

@@ -186,6 +186,30 @@ async fn cutting_the_connection_loses_and_doubles_nothing() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_removal_that_may_be_anothers_is_nobodys() -> Result<()> {
+    let lab = Lab::new().await?;
+    let wire = Wire::to(&lab.etcd.endpoints()[0]).await?;
+    let options = StoreOptions { endpoints: vec![wire.endpoint()], ..lab.replica_options() };
+    let store = Store::connect(options).await?;
+    let made = store.create(&format!("{PREFIX}n/coveted"), Bytes::new()).await?;
+    wire.deafen();
+    let (remover, removed) = (store.clone(), made.clone());
+    let removal = tokio::spawn(async move { remover.delete(&removed.key, removed.mod_revision).await });
+    tokio::time::timeout(SOON, async {
+        while !lab.truth(PREFIX).await?.is_empty() {}
+        anyhow::Ok(())
+    })
+    .await??;
+    wire.cut();
+    wire.mend();
+    // It is gone, and nothing in etcd tells whether it was this store that removed it.
+    let told = tokio::time::timeout(SOON, removal).await??;
+    assert!(matches!(told, Err(Error::Indeterminate { .. })), "{told:?}");
+    assert!(store.get(&made.key).await?.is_none());
+    Ok(())
+}
+
 fn fenced_writes() -> u64 {
     let text = prometheus::TextEncoder::new().encode_to_string(&prometheus::gather()).unwrap_or_default();
     let counted = text.lines().find_map(|line| line.strip_prefix("clusterctl_store_fenced_writes_total "));
