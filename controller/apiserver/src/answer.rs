@@ -19,6 +19,7 @@ use crate::registry::Resource;
 use crate::request::accept::{Accept, Encoding, Form};
 use crate::request::query::Query;
 use crate::schema::table::{self, Include};
+use crate::write::Written;
 
 /// Answers at least this long are packed for clients that unpack; the official server's threshold.
 const PACK_FROM: usize = 128 * 1024;
@@ -35,14 +36,20 @@ pub(crate) fn object(call: &Call, code: u16, view: &View, warnings: &[String]) -
         }
     };
     let mut response = json_bytes(code, bytes, call.accept)?;
-    if code == 201 {
-        response.extensions_mut().insert(Made(meta(view.value(), "name").into()));
-    }
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&warning_header(warning)) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
+    Ok(response)
+}
+
+/// An answer to a write, with the object that came of it.
+pub(crate) fn written(call: &Call, written: &Written) -> Result<Response, Error> {
+    let mut response = object(call, written.code, &written.view, &written.warnings)?;
+    let of = |field| meta(written.view.value(), field).into();
+    let revision = written.changed.then(|| of("resourceVersion"));
+    response.extensions_mut().insert(Made { name: of("name"), revision });
     Ok(response)
 }
 

@@ -68,6 +68,9 @@ pub(crate) struct Line<'a> {
     pub namespace: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
+    /// The version that a write has made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<&'a str>,
     pub code: u16,
     /// Time until the answer began, in milliseconds.
     pub milliseconds: f64,
@@ -196,6 +199,7 @@ mod tests {
             subresource: None,
             namespace: Some("n"),
             name: Some(name),
+            revision: None,
             code: 201,
             milliseconds: 0.5,
         }

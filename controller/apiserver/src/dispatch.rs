@@ -238,17 +238,17 @@ async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Requ
         Verb::Create => {
             let document = body::decode_noting(headers, &body::read(body).await?, &mut call.repeated)?;
             let written = server.create(&call, document).await?;
-            answer::object(&call, written.code, &written.view, &written.warnings)
+            answer::written(&call, &written)
         }
         Verb::Update => {
             let document = body::decode_noting(headers, &body::read(body).await?, &mut call.repeated)?;
             let written = server.update(&call, document).await?;
-            answer::object(&call, written.code, &written.view, &written.warnings)
+            answer::written(&call, &written)
         }
         Verb::Patch => {
             let bytes = body::read(body).await?;
             let written = server.patch(&call, headers, &bytes).await?;
-            answer::object(&call, written.code, &written.view, &written.warnings)
+            answer::written(&call, &written)
         }
         Verb::Delete => {
             let options = DeleteOptions::read(&call.query, headers, &body::read(body).await?)?;

@@ -26,9 +26,14 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Inside;
 
-/// An extension of answers: the name of what was made, which the path does not tell.
+/// An extension of answers to writes: what was made, which the path does not tell.
 #[derive(Debug, Clone)]
-pub(crate) struct Made(pub(crate) Arc<str>);
+pub(crate) struct Made {
+    /// The object's name.
+    pub(crate) name: Arc<str>,
+    /// The version that was made; none when nothing had to be changed.
+    pub(crate) revision: Option<Arc<str>>,
+}
 
 /// Lets a request pass when its identity has a place for it, and writes down what came of it.
 pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Body>, next: Next) -> Response {
@@ -71,7 +76,7 @@ pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Bod
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(AUDIT_ID, value);
     }
-    let made = response.extensions().get::<Made>().map(|made| &*made.0);
+    let made = response.extensions().get::<Made>();
     asked.write_down(&server, &identity, (&id, made), response.status().as_u16(), started);
     response
 }
@@ -122,7 +127,7 @@ impl Asked {
         &self,
         server: &Server,
         identity: &Identity,
-        (id, made): (&str, Option<&str>),
+        (id, made): (&str, Option<&Made>),
         code: u16,
         started: Instant,
     ) {
@@ -141,7 +146,8 @@ impl Asked {
             resource: &target.resource,
             subresource: target.subresource.as_deref(),
             namespace: target.namespace.as_deref(),
-            name: target.name.as_deref().or(made),
+            name: target.name.as_deref().or(made.map(|made| &*made.name)),
+            revision: made.and_then(|made| made.revision.as_deref()),
             code,
             milliseconds: started.elapsed().as_secs_f64() * 1000.0,
         });

@@ -72,13 +72,25 @@ impl Server {
             match self.modify(&call.resource, place, call.query.dry_run, change).await {
                 Ok(done) => {
                     self.settled(&call.resource, &done).await;
-                    return Ok(Written { code: 200, view: call.resource.view(&done.object), warnings });
+                    return Ok(Written {
+                        code: 200,
+                        changed: done.changed,
+                        view: call.resource.view(&done.object),
+                        warnings,
+                    });
                 }
                 Err(Error::NotFound(_)) if call.subresource.is_none() => {}
                 Err(error) => return Err(error),
             }
             match self.create_applied(call, &configuration).await {
-                Ok(object) => return Ok(Written { code: 201, view: call.resource.view(&object), warnings }),
+                Ok(object) => {
+                    return Ok(Written {
+                        code: 201,
+                        changed: !call.query.dry_run,
+                        view: call.resource.view(&object),
+                        warnings,
+                    });
+                }
                 Err(Error::AlreadyExists(_)) if attempt < RACES => attempt += 1,
                 Err(error) => return Err(error),
             }

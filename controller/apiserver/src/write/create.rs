@@ -28,7 +28,7 @@ impl Server {
         self.check_create(&call.resource, call.namespace.as_deref(), &body).await?;
         let owner = ownership::Owner::updates(call);
         let object = self.insert(&call.resource, body, &owner, call.query.dry_run, Some(call)).await?;
-        Ok(Written { code: 201, view: call.resource.view(&object), warnings })
+        Ok(Written { code: 201, changed: !call.query.dry_run, view: call.resource.view(&object), warnings })
     }
 
     /// Whether an object may be made here.

@@ -28,6 +28,8 @@ use crate::object::View;
 pub(crate) struct Written {
     /// HTTP status.
     pub code: u16,
+    /// Whether something was written.
+    pub changed: bool,
     /// The object as it is now.
     pub view: View,
     /// What the client should hear besides.

@@ -32,6 +32,15 @@ pub(crate) struct Modified {
     pub removed: bool,
     /// When this state began.
     pub revision: Revision,
+    /// Whether that was by this change.
+    pub changed: bool,
+}
+
+impl Modified {
+    /// What would come of a dry run, or of a change that changes nothing.
+    fn not(object: Arc<Object>, removed: bool, entry: &Entry) -> Self {
+        Self { object, removed, revision: entry.mod_revision, changed: false }
+    }
 }
 
 /// Lost races before giving up; each means that somebody else's write went through.
@@ -73,7 +82,7 @@ impl Server {
                 }
             }
             let attempt = match decided? {
-                Change::Keep => return Ok(Modified { object, removed: false, revision: entry.mod_revision }),
+                Change::Keep => return Ok(Modified::not(object, false, &entry)),
                 Change::Put(value) => self.put(resource, &entry, value, object.managed.clone(), dry_run).await,
                 Change::PutOwned(value, managed) => self.put(resource, &entry, value, managed, dry_run).await,
                 Change::Remove(value) => self.remove(resource, &entry, value, object.managed.clone(), dry_run).await,
@@ -110,13 +119,13 @@ impl Server {
         let (value, bytes) = storage::encode(resource, value, &managed);
         if dry_run {
             let object = Arc::new(Object::new(value, managed, entry.mod_revision));
-            return Ok(Modified { object, removed: false, revision: entry.mod_revision });
+            return Ok(Modified::not(object, false, entry));
         }
         let written = self.store.update(&entry.key, bytes, entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
         let object = Arc::new(Object::new(value, managed, written.mod_revision));
         written.remember(object.clone());
-        Ok(Modified { object, removed: false, revision: written.mod_revision })
+        Ok(Modified { object, removed: false, revision: written.mod_revision, changed: true })
     }
 
     async fn remove(
@@ -130,10 +139,11 @@ impl Server {
         resource.definition.encode(&mut value);
         if dry_run {
             let object = Arc::new(Object::new(value, managed, entry.mod_revision));
-            return Ok(Modified { object, removed: true, revision: entry.mod_revision });
+            return Ok(Modified::not(object, true, entry));
         }
         let revision = self.store.delete(&entry.key, entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
-        Ok(Modified { object: Arc::new(Object::new(value, managed, revision)), removed: true, revision })
+        let object = Arc::new(Object::new(value, managed, revision));
+        Ok(Modified { object, removed: true, revision, changed: true })
     }
 }

@@ -94,7 +94,7 @@ impl Server {
         if call.query.field_validation == FieldValidation::Warn {
             warnings.extend(schema::decoding_complaints(&repeated, &unknown));
         }
-        Ok(Written { code: 200, view: call.resource.view(&done.object), warnings })
+        Ok(Written { code: 200, changed: done.changed, view: call.resource.view(&done.object), warnings })
     }
 }
 

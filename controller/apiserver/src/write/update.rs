@@ -40,7 +40,7 @@ impl Server {
             })
             .await?;
         self.settled(&call.resource, &done).await;
-        Ok(Written { code: 200, view: call.resource.view(&done.object), warnings })
+        Ok(Written { code: 200, changed: done.changed, view: call.resource.view(&done.object), warnings })
     }
 
     /// A changed CRD is answered once it is served as changed.

@@ -71,7 +71,8 @@ async fn who_did_what_is_written_down_and_no_body_is() -> Result<()> {
         "stringData": {"word": "open-sesame"}});
     let made = lab.call("POST", "/api/v1/namespaces/default/secrets", &secret).await?;
     let id = made.headers.get("audit-id").context("no number")?.to_str()?.to_owned();
-    let name = made.expect(201)?["metadata"]["name"].as_str().context("no name")?.to_owned();
+    let made = made.expect(201)?;
+    let name = made["metadata"]["name"].as_str().context("no name")?.to_owned();
     lab.get(&format!("/api/v1/namespaces/default/secrets/{name}")).await?.expect(200)?;
     lab.get(MAPS).await?.expect(200)?;
     lab.call("POST", crate::lab::WIDGETS, &widget("bad", json!({"size": 1000}))).await?.expect(422)?;
@@ -92,6 +93,7 @@ async fn who_did_what_is_written_down_and_no_body_is() -> Result<()> {
     let first = told[0];
     ensure!(first["verb"] == "create" && first["resource"] == "secrets" && first["code"] == 201, "{first}");
     ensure!(first["name"] == name.as_str() && first["id"] == id.as_str() && first["namespace"] == "default", "{first}");
+    ensure!(first["revision"] == made["metadata"]["resourceVersion"], "{first}");
     ensure!(first["milliseconds"].as_f64().is_some_and(|took| took > 0.0), "{first}");
     ensure!(told[1]["verb"] == "get" && told[1]["name"] == name.as_str(), "{}", told[1]);
     ensure!(told[2]["code"] == 422 && told[2]["group"] == "example.dev", "{}", told[2]);
