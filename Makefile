@@ -36,6 +36,9 @@ test: install-test ## Install what is missing and run every test
 fuzz: install-test ## Long runs against everything that comes from outside (SEED=… repeats one, PROPTEST_CASES=… sets its length)
 	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'binary(suite) and test(/^fuzz/)'
 
+soak: build install-test ## Kill, pause and cut servers and etcd for half an hour and judge what clients saw (SOAK_SECONDS=1800, SEED=… repeats one)
+	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(CARGO) nextest run --profile soak --release --workspace --locked --no-capture -E 'package(clusterctl) and binary(e2e) and test(/^history::/)'
+
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
 	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
 	target/release/clusterctl-bench $(BENCH)
@@ -47,4 +50,4 @@ bench-api: build ## The API under load beside raw etcd (takes about three minute
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test fuzz bench bench-api clean
+.PHONY: help install install-test build fresh-smoke lint test fuzz soak bench bench-api clean

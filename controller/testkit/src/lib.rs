@@ -3,8 +3,10 @@
 pub mod history;
 mod lab;
 mod leftovers;
+mod random;
 mod scratch;
 
 pub use lab::{Lab, Ran, tool};
 pub use leftovers::processes_of;
+pub use random::Random;
 pub use scratch::Scratch;

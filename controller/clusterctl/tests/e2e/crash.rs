@@ -15,7 +15,7 @@ use crds::{Port, VirtualMachine};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use process::ProcessId;
-use testkit::Lab;
+use testkit::{Lab, Random};
 
 use crate::machines::{self, LEAN, exec, qemus, qemus_of};
 use crate::objects::{self, SOON, until};
@@ -26,29 +26,6 @@ const ROUNDS: usize = 24;
 const ALIVE: usize = 3;
 /// For what several restarts of ours may hold up.
 const RECOVERY: Duration = Duration::from_secs(120);
-
-/// Random numbers that a seed repeats (xorshift, Marsaglia 2003).
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Result<Random> {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().context("SEED is no number")?,
-            Err(_) => {
-                u64::from(std::process::id()) << 20 ^ u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_micros())?
-            }
-        };
-        println!("SEED={seed} repeats this choice of moments and victims");
-        Ok(Random(seed | 1))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// Looks at the kernel until it is dismissed: the processes each machine ever had, in order.
 struct Witness {
@@ -158,7 +135,7 @@ const VICTIMS: [&[&str]; 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn vm_kills_at_random_moments_double_nothing_and_lose_nothing() -> Result<()> {
     let begun = Instant::now();
-    let mut random = Random::seeded()?;
+    let mut random = Random::seeded("this choice of moments and victims")?.0;
     let lab = Lab::up(&[])?;
     let client = objects::client(&lab).await?;
     let world = World::new(lab, &client);

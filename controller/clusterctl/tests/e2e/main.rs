@@ -7,6 +7,7 @@ mod conditions;
 mod crash;
 mod data;
 mod drift;
+mod history;
 mod hosts;
 mod install;
 mod join;
