@@ -47,6 +47,15 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub hostname: Option<String>,
+    /// Further IPv4 addresses of the network under which the guest may speak and is reached, with the same MAC. DHCP gives none of
+    /// them out. Several Ports may name one, so that their guests can hand it to each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_addresses: Vec<String>,
     /// SecurityGroups of this namespace. Without any the Port is open to its network; with one, only what the groups allow comes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]

@@ -41,6 +41,18 @@ pub enum Error {
         /// The older port's name.
         other: String,
     },
+    /// Another port's own address.
+    #[error("{field} of Port {port} has {address}, which is Port {other}'s own")]
+    Owned {
+        /// The port's name.
+        port: String,
+        /// Field.
+        field: &'static str,
+        /// Address.
+        address: String,
+        /// Whose it is.
+        other: String,
+    },
     /// A step on the host failed.
     #[error("failed to {step}")]
     Host {
@@ -75,7 +87,7 @@ impl Failure for Error {
             Error::File(error) => error.category(),
             Error::NetworkGone { .. } => "NetworkNotFound",
             Error::Invalid { .. } => "InvalidSpec",
-            Error::Taken { .. } => "AddressTaken",
+            Error::Taken { .. } | Error::Owned { .. } => "AddressTaken",
             Error::Host { category, .. } => category,
             Error::Removal { .. } => "RemovalFailed",
         }
@@ -86,6 +98,7 @@ impl Failure for Error {
             Error::NetworkGone { .. }
             | Error::Invalid { .. }
             | Error::Taken { .. }
+            | Error::Owned { .. }
             | Error::Host { retry: false, .. } => Retry::OnChange,
             _ => Retry::Backoff,
         }

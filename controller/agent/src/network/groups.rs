@@ -101,15 +101,16 @@ fn enforceable(
 
 /// Addresses of each group's ports, wherever they are.
 fn members(wanted: &Wanted) -> BTreeMap<&str, BTreeSet<Ipv4Addr>> {
-    let here = wanted.ports.iter().map(|port| (&port.groups, port.ip));
+    let here = wanted.ports.iter().map(|port| (&port.groups, port.ip, &port.further));
     let peers = match &wanted.reach {
         Reach::Across { peers, .. } => peers.as_slice(),
         Reach::Here | Reach::Unknown => &[],
     };
     let mut members: BTreeMap<&str, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for (groups, ip) in here.chain(peers.iter().map(|peer| (&peer.groups, peer.peer.address))) {
+    for (groups, own, further) in here.chain(peers.iter().map(|peer| (&peer.groups, peer.peer.address, &peer.further)))
+    {
         for group in groups {
-            members.entry(group).or_default().insert(ip);
+            members.entry(group).or_default().extend(further.iter().copied().chain([own]));
         }
     }
     members

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::error::Error;
 use super::plan::Wanted;
-use super::reach::Reach;
+use super::reach::{Elsewhere, Reach};
 use super::terms::{gateway, guest, link, name_elsewhere, reservation, server};
 use crate::layout::{self, Layout};
 use crate::names::Names;
@@ -190,7 +190,7 @@ impl Hands for HostHands {
                     alias: wanted.owner.uid.clone(),
                 };
                 changes.extend(links.ensure_vxlan(&underlay_links, &namespace, &vxlan).await.map_err(failed)?);
-                let peers: Vec<Peer> = peers.iter().map(|one| one.peer).collect();
+                let peers: Vec<Peer> = peers.iter().flat_map(Elsewhere::entries).collect();
                 changes.extend(links.ensure_peers(&tunnel, &bridge, &peers).await.map_err(failed)?);
                 Ok(changes)
             }

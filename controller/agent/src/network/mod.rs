@@ -14,6 +14,7 @@
 
 pub mod cells;
 pub mod error;
+pub mod further;
 pub mod groups;
 pub mod hands;
 pub mod peers;
@@ -118,6 +119,7 @@ impl<H: Hands> Ports<H> {
             let ports = self.ports.pick(namespace, |port| port.spec.network == network && self.is_wanted(port));
             let mut wanted = plan::wanted(self.cells.names(), &found, &ports)?;
             let everywhere = self.peers.follow(namespace, network);
+            further::settle(&mut wanted, everywhere.as_deref().unwrap_or(&ports));
             let hosts = reach::addresses(&self.hosts.all());
             wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
             let groups = self.groups.pick(namespace, |_| true);

@@ -90,6 +90,8 @@ pub struct WantedPort {
     pub ip: Ipv4Addr,
     /// Name that DHCP hands out.
     pub hostname: String,
+    /// What else its guest may speak under.
+    pub further: Vec<Ipv4Addr>,
     /// Groups that it names.
     pub groups: Vec<String>,
 }
@@ -201,7 +203,12 @@ pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
     let (Some(ip), Some(mac)) = (&port.spec.ip, &port.spec.mac) else { return Ok(None) };
     let name = format!("Port {}", port.name_any());
     let uid = port.uid().unwrap_or_default();
+    let further =
+        port.spec.allowed_addresses.iter().map(|text| {
+            text.parse().map_err(|_| invalid(&name, "spec.allowedAddresses", text, "must be IPv4 addresses"))
+        });
     Ok(Some(WantedPort {
+        further: further.collect::<Result<_, _>>()?,
         tap: names::tap(&uid),
         uid,
         name: port.name_any(),

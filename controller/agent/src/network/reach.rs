@@ -38,6 +38,16 @@ pub struct Elsewhere {
     pub groups: Vec<String>,
     /// Its addresses, and its host's.
     pub peer: Peer,
+    /// What else it is reached at.
+    pub further: Vec<Ipv4Addr>,
+}
+
+impl Elsewhere {
+    /// One for each address at which it is reached.
+    pub fn entries(&self) -> impl Iterator<Item = Peer> {
+        let further = self.further.iter().map(|address| Peer { address: *address, ..self.peer });
+        std::iter::once(self.peer).chain(further)
+    }
 }
 
 /// What other hosts are known by: the address on the underlay that each told of itself.
@@ -62,7 +72,7 @@ pub fn reach(
     macs.insert(stable_mac(&here.owner.uid));
     let mut addresses: HashSet<Ipv4Addr> = here.ports.iter().map(|port| port.ip).collect();
     addresses.insert(here.gateway);
-    let mut peers = Vec::new();
+    let mut peers: Vec<(String, Elsewhere)> = Vec::new();
     for port in ports.iter().filter(|port| port.spec.host.as_deref().is_some_and(|host| host != me)) {
         let Some(host) = port.spec.host.as_ref().and_then(|host| hosts.get(host)) else { continue };
         let Ok(Some(port)) = wanted_port(port) else { continue };
@@ -72,7 +82,13 @@ pub fn reach(
         macs.insert(port.mac);
         addresses.insert(port.ip);
         let peer = Peer { mac: port.mac, address: port.ip, host: *host };
-        peers.push((port.name, Elsewhere { uid: port.uid, hostname: port.hostname, groups: port.groups, peer }));
+        let (further, groups) = (port.further, port.groups);
+        peers.push((port.name, Elsewhere { uid: port.uid, hostname: port.hostname, groups, peer, further }));
+    }
+    // Everybody's own first. Guests here ask each other for what they share, and of those elsewhere the oldest is found.
+    addresses.extend(here.ports.iter().flat_map(|port| &port.further));
+    for (_, peer) in &mut peers {
+        peer.further.retain(|address| here.subnet.contains(address) && addresses.insert(*address));
     }
     peers.sort_by(|(a, _), (b, _)| a.cmp(b));
     match peers.is_empty() {
@@ -136,6 +152,23 @@ mod tests {
         let Reach::Across { vni, peers } = reached(ports) else { panic!("others are elsewhere") };
         let told: Vec<_> = peers.iter().map(|one| (one.hostname.as_str(), one.peer.host.octets()[3])).collect();
         assert_eq!((vni, told), (10_000, vec![("p3", 2), ("p4", 3)]));
+    }
+
+    #[test]
+    fn a_further_address_leads_to_the_oldest_that_may_use_it_unless_somebody_here_does() {
+        let with = |number: u8, host: &str, further: &[&str]| {
+            let mut port = (*on(number, host)).clone();
+            port.spec.allowed_addresses = further.iter().map(|text| (*text).to_owned()).collect();
+            Arc::new(port)
+        };
+        let ports = vec![
+            with(2, ME, &["10.9.0.100"]),
+            with(3, "host1", &["10.9.0.100", "10.9.0.101", "10.9.0.4", "10.8.0.1"]),
+            with(4, "host2", &["10.9.0.101", "10.9.0.102"]),
+        ];
+        let Reach::Across { peers, .. } = reached(ports) else { panic!("others are elsewhere") };
+        let last = |peer: &Elsewhere| peer.further.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
+        assert_eq!(peers.iter().map(last).collect::<Vec<_>>(), [[101], [102]]);
     }
 
     #[test]

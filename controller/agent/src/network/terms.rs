@@ -40,7 +40,7 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
 
 /// Who may say what at the port's tap.
 pub(super) fn guest(port: &WantedPort) -> Result<Guest, Error> {
-    Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: vec![port.ip] })
+    Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: [&[port.ip][..], &port.further].concat() })
 }
 
 /// What the port is told by DHCP.

@@ -52,10 +52,13 @@ fn a_rule_that_cannot_be_is_refused_with_its_field() {
 }
 
 #[test]
-fn a_port_names_each_group_once() {
+fn a_port_names_each_group_once_and_addresses_alone() {
     let kind = definition("Port");
     let port = |groups: Value| refused(&kind, json!({"network": "n", "securityGroups": groups}));
     assert_eq!(port(json!(["web", "ssh"])), Vec::<String>::new());
     assert_eq!(port(json!(["web", "web"])), ["spec.securityGroups[1]"]);
     assert_eq!(port(json!([""])), ["spec.securityGroups[0]"]);
+    let port = |further: Value| refused(&kind, json!({"network": "n", "allowedAddresses": further}));
+    assert_eq!(port(json!(["10.0.0.1", "10.0.0.2"])), Vec::<String>::new());
+    assert_eq!(port(json!(["10.0.0.256"])), ["spec.allowedAddresses[0]"]);
 }

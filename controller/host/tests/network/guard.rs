@@ -128,6 +128,20 @@ async fn a_guest_is_heard_as_itself_alone() {
 }
 
 #[tokio::test]
+async fn a_guest_with_several_addresses_is_heard_under_each_and_no_other() {
+    let mut network = Network::new().await;
+    let several = Guest { addresses: vec![ip(10).into(), ip(100).into()], ..guest(10) };
+    network.ensure(&[several, guest(11)]).await;
+    let (me, other) = (mac(10), mac(11));
+    for number in [10, 100] {
+        assert!(network.passes(&udp(other, me, ip(number), ip(11), (1, 2))).await, "packet of {number}");
+        assert!(network.passes(&arp(me, 2, me, ip(number))).await, "ARP of {number}");
+    }
+    assert!(!network.passes(&udp(other, me, ip(101), ip(11), (1, 2))).await);
+    assert!(!network.passes(&arp(me, 2, me, ip(101))).await);
+}
+
+#[tokio::test]
 async fn a_guest_more_or_less_is_an_element_and_a_rule_by_another_hand_does_not_last() {
     let mut network = Network::new().await;
     let reasons = |changes: &Changes| changes.iter().map(|change| change.reason).collect::<Vec<_>>();

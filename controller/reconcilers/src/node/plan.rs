@@ -106,6 +106,7 @@ fn port(node: &Node) -> Port {
         ip: node.spec.ip.clone(),
         mac: None,
         hostname: Some(node.name_any()),
+        allowed_addresses: Vec::new(),
         security_groups: Vec::new(),
         host: None,
     };

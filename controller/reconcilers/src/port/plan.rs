@@ -35,7 +35,8 @@ impl Problem {
 /// The address asked for, or the lowest free one; the MAC asked for, or one made from the object's UID.
 pub fn allocate(port: &Port, others: &[Port], gateway: Ipv4Addr, subnet: Ipv4Net) -> Allocation {
     let others: Vec<&Port> = others.iter().filter(|other| other.name_any() != port.name_any()).collect();
-    let taken: HashSet<Ipv4Addr> = others.iter().filter_map(|o| o.spec.ip.as_ref()?.parse().ok()).collect();
+    let named = others.iter().flat_map(|other| other.spec.ip.iter().chain(&other.spec.allowed_addresses));
+    let taken: HashSet<Ipv4Addr> = named.filter_map(|text| text.parse().ok()).collect();
     let ip = match &port.spec.ip {
         Some(text) => asked(text, &others, gateway, subnet)?,
         None => subnet.hosts().find(|ip| *ip != gateway && !taken.contains(ip)).ok_or_else(|| Problem {
@@ -68,7 +69,12 @@ fn asked(text: &str, others: &[&Port], gateway: Ipv4Addr, subnet: Ipv4Net) -> Re
     }
     match others.iter().find(|other| other.spec.ip.as_deref() == Some(text) && other.spec.mac.is_some()) {
         Some(other) => bad("AddressTaken", format!("{ip} is taken by Port {}", other.name_any())),
-        None => Ok(ip),
+        None => match others.iter().find(|other| other.spec.allowed_addresses.iter().any(|further| further == text)) {
+            Some(other) => {
+                bad("AddressTaken", format!("{ip} is one of the allowedAddresses of Port {}", other.name_any()))
+            }
+            None => Ok(ip),
+        },
     }
 }
 
@@ -127,6 +133,18 @@ mod tests {
         }
         let same_mac = port("p", None, Some("52:54:00:00:00:01"));
         assert_eq!(in_range(&same_mac, std::slice::from_ref(&other)).unwrap_err().reason, "AddressTaken");
+    }
+
+    #[test]
+    fn what_another_port_may_use_beside_its_own_is_given_to_nobody() {
+        let mut other = port("other", Some("10.0.0.3"), Some("52:54:00:00:00:01"));
+        other.spec.allowed_addresses = vec!["10.0.0.2".into()];
+        let others = std::slice::from_ref(&other);
+        assert_eq!(in_range(&port("p", None, None), others).unwrap().0, "10.0.0.4");
+        assert_eq!(
+            in_range(&port("p", Some("10.0.0.2"), None), others).unwrap_err().message,
+            "spec.ip: 10.0.0.2 is one of the allowedAddresses of Port other"
+        );
     }
 
     proptest! {

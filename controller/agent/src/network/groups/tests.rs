@@ -42,6 +42,7 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
     let elsewhere = |number: u8, groups: &[&str]| Elsewhere {
         uid: format!("uid{number}"),
         hostname: format!("p{number}"),
+        further: vec![[10, 9, 0, number + 100].into()],
         groups: groups.iter().map(|name| (*name).to_owned()).collect(),
         peer: host::link::Peer {
             mac: [2, 0, 0, 0, 0, number],
@@ -59,7 +60,7 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
     let last = |group: &Group| group.members.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
     let told: Vec<_> = policy.groups.iter().map(|group| (group.id, group.rules.len(), last(group))).collect();
     let id = |name| GroupId::of_owner(&format!("uid-of-{name}"));
-    assert_eq!(told, [(id("clients"), 0, vec![3, 5]), (id("web"), 1, vec![2])]);
+    assert_eq!(told, [(id("clients"), 0, vec![3, 5, 105]), (id("web"), 1, vec![2])]);
     assert!(policy.complete && policy.stateful);
 }
 
