@@ -37,6 +37,9 @@ pub struct TenantNetworkSpec {
     /// DHCP settings; on by default.
     #[serde(default)]
     pub dhcp: Dhcp,
+    /// Whether the Nodes of Clusters on this network reach the API, at the network's own address on port 6443. Nobody else does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub api_access: bool,
     /// Largest frame payload in bytes.
     #[serde(default = "ethernet_mtu")]
     #[schemars(range(min = 576, max = 9000))]

@@ -17,6 +17,7 @@ pub mod mac;
 pub mod metrics;
 pub mod names;
 pub mod network;
+pub mod node_door;
 pub mod objects;
 mod refusal;
 pub mod registration;

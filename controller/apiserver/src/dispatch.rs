@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::access::reviews::{self, Review};
 use crate::access::{Access, Attributes};
+use crate::callers::ByToken;
 use crate::callers::requests::{self, About};
 use crate::error::Error;
 use crate::identity::Identity;
@@ -37,6 +38,8 @@ pub(crate) struct Closing(pub(crate) watch::Receiver<bool>);
 pub(crate) struct Call {
     /// Who asks.
     pub identity: Identity,
+    /// The token that proved it, if one did.
+    pub token: Option<Arc<str>>,
     /// Who decides about it.
     pub access: Arc<Access>,
     /// What is to be done.
@@ -108,9 +111,9 @@ async fn route(server: &Arc<Server>, request: Request<Body>, label: &mut Label) 
         let verb = verb_word(&target, &query, request.method());
         let name = query.selected_name().filter(|_| matches!(verb, "list" | "watch"));
         server.access.authorize(&identity, &Attributes::of(&target, verb, name))?;
-        return match (Review::of(&target), About::of(&target)) {
+        return match (Review::of(&target), About::of(server, &target)) {
             (Some(review), _) => reviews::answer(server, review, &target, &identity, request).await,
-            (None, Some(about)) => requests::answer(server, about, &target, request).await,
+            (None, Some(about)) => requests::answer(server, about, &target, &identity, request).await,
             (None, None) => objects(server, (target, query, identity), request, label).await,
         };
     }
@@ -154,9 +157,11 @@ async fn objects(
     label.verb = verb.word();
     check_door(&resource, &target, verb)?;
     let closing = request.extensions().get::<Closing>().map(|c| c.0.clone());
+    let token = request.extensions().get::<ByToken>().map(|token| token.0.clone());
     let manager = field_manager::of(&query, &request)?;
     let call = Call {
         identity,
+        token,
         access: server.access.clone(),
         verb,
         resource,

@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
 
 use crate::audit::Line;
-use crate::callers::Peer;
+use crate::callers::{ByToken, Peer, bearer};
 use crate::error::Error;
 use crate::fair::Cost;
 use crate::identity::Identity;
@@ -47,6 +47,11 @@ pub(crate) async fn pass(State(server): State<Arc<Server>>, request: Request<Bod
         }
     };
     let mut request = request;
+    if request.extensions().get::<Identity>().is_none()
+        && let Some(token) = bearer(request.headers()).map(Arc::from)
+    {
+        request.extensions_mut().insert(ByToken(token));
+    }
     request.extensions_mut().insert(identity.clone());
     let inside = request.extensions().get::<Inside>().is_some();
     if inside && server.audit.is_none() {

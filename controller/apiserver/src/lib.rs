@@ -42,6 +42,7 @@ mod write;
 
 pub use access::{Confined, Confinement, Reads, Tie};
 pub use audit::{AuditOptions, Level};
+pub use callers::CallerKind;
 pub use connect::{ConnectService, ConnectTarget};
 pub use error::Error;
 pub use fair::Limits;

@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::access::{Access, Confinement, aggregate};
 use crate::audit::{Audit, AuditOptions};
-use crate::callers::{Strangers, Tokens};
+use crate::callers::{CallerKind, Strangers, Tokens};
 use crate::connect::Connects;
 use crate::error::Error;
 use crate::fair::{Limits, Shares};
@@ -31,6 +31,8 @@ pub struct Options {
     pub garbage_scan: Duration,
     /// A watch that asks for no timeout ends after this time.
     pub watch_timeout: Duration,
+    /// How often a watch is asked again whether its caller may still have it.
+    pub watch_recheck: Duration,
     /// Longest wait of an HTTP/1.1 connection for a request's head to be complete, idle time before it included.
     pub head_timeout: Duration,
     /// A watch that asks for bookmarks gets one at least this often when something newer happened.
@@ -43,6 +45,8 @@ pub struct Options {
     pub chores: bool,
     /// Signs ServiceAccount tokens. Without one, a key is made that lasts as long as the server.
     pub token_key: Option<Arc<pki::TokenKey>>,
+    /// Kinds whose objects call as themselves, by tokens, besides ServiceAccounts.
+    pub callers: Vec<CallerKind>,
     /// Groups of callers that reach only their own objects of certain resources.
     pub confinements: Vec<Confinement>,
 }
@@ -55,12 +59,14 @@ impl Default for Options {
             event_ttl: Duration::from_secs(3600),
             garbage_scan: Duration::from_secs(300),
             watch_timeout: Duration::from_secs(1800),
+            watch_recheck: Duration::from_secs(5),
             head_timeout: Duration::from_secs(90),
             bookmark_interval: Duration::from_secs(60),
             limits: Limits::default(),
             audit: None,
             chores: true,
             token_key: None,
+            callers: Vec::new(),
             confinements: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@
 mod file;
 mod id;
 mod owned;
+mod port;
 mod program;
 mod reaper;
 mod record;
@@ -22,6 +23,7 @@ mod spawn;
 pub use file::{replace_file, write_atomic};
 pub use id::ProcessId;
 pub use owned::find_owned;
+pub use port::listener_on;
 pub use program::{TOOLS_VARIABLE, find_program};
 pub use record::{Record, boot_id};
 pub use spawn::{OWNER_VARIABLE, Spawn};

@@ -22,6 +22,7 @@ use crate::network::cells::Cells;
 use crate::network::groups::Ability;
 use crate::network::peers::Peers;
 use crate::network::{Ports, hands as network};
+use crate::node_door::NodeDoors;
 use crate::objects::Objects;
 use crate::registration::{self, Registration};
 use crate::running::Machines;
@@ -76,6 +77,7 @@ impl House {
             taps: taps.clone(),
             user_ids: user_ids.clone(),
             underlay,
+            node_doors: NodeDoors::new(&options.identity, options.node_client.clone())?,
             doors: network::Doors::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());

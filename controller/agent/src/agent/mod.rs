@@ -19,6 +19,7 @@ use crate::door::{self, Door};
 use crate::layout::{FileError, Layout};
 use crate::names::Names;
 use crate::network::trial;
+use crate::node_door;
 use crate::registration::Registration;
 use crate::underlay::{self, Underlay};
 use crate::user_ids;
@@ -32,6 +33,8 @@ pub struct AgentOptions {
     pub instance: String,
     /// The API.
     pub client: Client,
+    /// The API without an identity: what nodes ask through this host goes this way, and proves itself.
+    pub node_client: Client,
     /// Directory of machines, volumes and networks.
     pub data_dir: PathBuf,
     /// Directory that the hosts of the instance on this machine share, to find each other on the underlay.
@@ -64,6 +67,9 @@ pub enum Error {
     /// The image cache.
     #[error("failed to open the image cache")]
     Images(#[from] host::image::Error),
+    /// The ways of nodes to the API.
+    #[error(transparent)]
+    NodeDoors(#[from] node_door::Error),
     /// The door.
     #[error(transparent)]
     Door(#[from] door::Error),

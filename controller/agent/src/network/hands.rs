@@ -19,10 +19,11 @@ use super::reach::{Elsewhere, Reach};
 use super::terms::{gateway, guest, link, name_elsewhere, reservation, server};
 use crate::layout::{self, Layout};
 use crate::names::Names;
+use crate::node_door::NodeDoors;
 use crate::taps::Taps;
 use crate::underlay::{self, Underlay};
 use crate::user_ids::UserIds;
-use control_loop::sentence;
+use control_loop::{Failure, sentence};
 
 /// How the network's packet filter stood when it was last written, in the network's directory.
 const FILTER: &str = "filter.json";
@@ -43,6 +44,8 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_reach(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The taps of running machines.
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The way of its nodes to the API, or none; before any guest learns of the network.
+    fn ensure_api_door(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
     fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// Calls `wake` whenever something in the namespace changes or its dnsmasq ends.
@@ -71,6 +74,8 @@ pub struct HostHands {
     pub user_ids: Arc<UserIds>,
     /// The way to other hosts.
     pub underlay: Arc<Underlay>,
+    /// The ways of nodes to the API.
+    pub node_doors: NodeDoors,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
 }
@@ -214,6 +219,18 @@ impl Hands for HostHands {
         Ok(changes)
     }
 
+    async fn ensure_api_door(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (namespace, _) = self.door(wanted)?;
+        let done = self.node_doors.ensure(&namespace, wanted).await;
+        let done = done.map_err(|source| Error::Host {
+            step: "open the way to the API".to_owned(),
+            category: source.category(),
+            retry: true,
+            source: source.into(),
+        })?;
+        Ok(done.into_iter().collect())
+    }
+
     async fn ensure_dhcp(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let state = self.dhcp_state(&wanted.owner.uid);
         let Some(dhcp) = &wanted.dhcp else {
@@ -279,6 +296,7 @@ impl Hands for HostHands {
 
     async fn remove(&self, uid: &str, netns: &str) -> Result<(), Error> {
         let mut failures = Vec::new();
+        self.node_doors.close(netns);
         self.doors.close(netns);
         failures.extend(dnsmasq::remove(&self.dhcp_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(self.namespaces.delete(netns).await.err().map(|error| sentence(&error)));
@@ -309,6 +327,7 @@ impl Hands for HostHands {
         }
         for name in all.iter().filter(|name| !kept.contains(name)) {
             tracing::info!(name, "removing a network namespace of ours that nothing needs");
+            self.node_doors.close(name);
             self.doors.close(name);
             let deleted = self.namespaces.delete(name).await;
             deleted.map_err(|source| netns_failed("delete a network namespace", source))?;

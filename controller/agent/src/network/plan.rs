@@ -35,6 +35,8 @@ pub struct Wanted {
     pub subnet: Ipv4Net,
     /// Largest packet.
     pub mtu: u32,
+    /// Whether its nodes reach the API.
+    pub api_access: bool,
     /// DHCP, when it is on.
     pub dhcp: Option<Dhcp>,
     /// The ports here, by name; a network without any is not here.
@@ -122,6 +124,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         gateway,
         subnet,
         mtu: spec.mtu,
+        api_access: spec.api_access,
         dhcp: spec
             .dhcp
             .enabled
@@ -224,7 +227,7 @@ fn invalid(object: &str, field: &'static str, value: &str, rule: &'static str) -
 }
 
 #[cfg(test)]
-pub(super) mod samples {
+pub(crate) mod samples {
     use super::*;
     use crds::{PortSpec, TenantNetworkSpec};
     use serde_json::json;

@@ -64,6 +64,7 @@ impl House {
         let subject = Subject::new(format!("system:agent:{}", self.host), ["system:agents"]);
         let authority = Authority::load_or_create(&self.shared.path().join("pki"), "test").unwrap();
         let options = AgentOptions {
+            node_client: self.api.client(),
             host_name: self.host.clone(),
             instance: self.instance.clone(),
             client: self.api.client(),

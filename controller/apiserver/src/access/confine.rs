@@ -22,6 +22,8 @@ pub struct Confinement {
     pub group: String,
     /// Their user names are this and then the name that their objects bear.
     pub user_prefix: String,
+    /// Whether a namespace and a colon stand before the name: then only what is in that namespace is the caller's.
+    pub namespaced: bool,
     /// The resources in which they are confined; of others, the rules alone decide.
     pub resources: Vec<Confined>,
 }
@@ -86,31 +88,59 @@ pub(crate) struct Own<'c> {
     confined: &'c Confined,
     /// The name that the caller's objects bear; none when the caller's user name says none.
     name: Option<&'c str>,
+    /// The namespace that they are in, when that is told.
+    namespace: Option<&'c str>,
 }
 
 impl Access {
+    /// Why a caller with a namespace of its own has no business where it asks for something: whether there is anything of
+    /// that name in another tenant's namespace is not its to know.
+    pub(crate) fn away_from_home(&self, caller: &Identity, asked: &Attributes<'_>) -> Option<String> {
+        let namespace = asked.namespace();
+        let homes = self.confinements.iter().filter(|c| c.namespaced && caller.groups.contains(&c.group));
+        let mut homes = homes.map(|c| c.parts_of(&caller.user).0.unwrap_or(""));
+        homes
+            .find(|home| !namespace.is_empty() && *home != namespace)
+            .map(|home| format!("it is confined to the namespace {home:?}"))
+    }
+
     /// What confines this caller in this resource.
     pub(crate) fn confined<'a>(&'a self, caller: &'a Identity, resource: &Resource) -> Option<Own<'a>> {
         self.confinements.iter().find_map(|confinement| {
             let member = caller.groups.contains(&confinement.group);
             let confined =
                 confinement.resources.iter().filter(|_| member).find(|c| resource.is(&c.group, &c.resource))?;
-            let name = caller.user.strip_prefix(confinement.user_prefix.as_str()).filter(|name| !name.is_empty());
-            Some(Own { confined, name })
+            let (namespace, name) = confinement.parts_of(&caller.user);
+            Some(Own { confined, name: name.filter(|name| !name.is_empty()), namespace })
         })
+    }
+}
+
+impl Confinement {
+    /// The namespace, if one counts, and the name that a user name tells.
+    fn parts_of<'u>(&self, user: &'u str) -> (Option<&'u str>, Option<&'u str>) {
+        let whose = user.strip_prefix(self.user_prefix.as_str());
+        match whose.and_then(|whose| whose.split_once(':')) {
+            Some((namespace, name)) if self.namespaced => (Some(namespace), Some(name)),
+            _ if self.namespaced => (None, None),
+            _ => (None, whose),
+        }
     }
 }
 
 impl Own<'_> {
     /// Whether the caller may read an object.
     pub(crate) fn check_read(&self, asked: &Attributes<'_>, user: &str, object: &Value) -> Result<(), Error> {
-        if self.confined.reads == Reads::All { Ok(()) } else { self.check(asked, user, object) }
+        match self.confined.reads {
+            Reads::All if self.is_home(meta(object, "namespace")) => Ok(()),
+            _ => self.check(asked, user, object),
+        }
     }
 
     /// Whether an object is the caller's.
     fn check(&self, asked: &Attributes<'_>, user: &str, object: &Value) -> Result<(), Error> {
         match self.name {
-            Some(name) if self.confined.tie.of(object) == name => Ok(()),
+            Some(name) if self.confined.tie.of(object) == name && self.is_home(meta(object, "namespace")) => Ok(()),
             _ => Err(asked.refusal(user, &self.why())),
         }
     }
@@ -142,6 +172,9 @@ impl Own<'_> {
         found: impl Fn(&dyn Fn(&Value) -> bool) -> bool,
     ) -> Result<(), Error> {
         let path = self.confined.tie.path();
+        if !self.is_home(asked.namespace()) {
+            return Err(asked.refusal(user, &self.why()));
+        }
         let reads = asked.verb != "deletecollection";
         let shares = |name: &str| match &self.confined.reads {
             Reads::Sharing(field) if reads => fields.demanded(field).is_some_and(|value| {
@@ -158,9 +191,17 @@ impl Own<'_> {
         }
     }
 
+    /// Whether this is the namespace of the caller's objects.
+    fn is_home(&self, namespace: &str) -> bool {
+        self.namespace.is_none_or(|home| home == namespace)
+    }
+
     fn why(&self) -> String {
         let path = self.confined.tie.path();
         match self.name {
+            Some(name) if self.namespace.is_some() => {
+                format!("{path} of the object is not {name:?}, in {:?}", self.namespace.unwrap_or_default())
+            }
             Some(name) => format!("{path} of the object is not {name:?}"),
             None => "the user name does not say whose objects it stands for".to_owned(),
         }

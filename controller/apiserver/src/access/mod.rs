@@ -28,6 +28,8 @@ pub use confine::{Confined, Confinement, Reads, Tie};
 pub(crate) use aggregate::run as aggregate;
 pub(crate) use attributes::{Attributes, Named};
 
+use attributes::What;
+
 use serde_json::Value;
 use store::Store;
 
@@ -35,6 +37,7 @@ use crate::dispatch::Call;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::read::Selection;
 use crate::registry::Resource;
 use crate::request::path::Verb;
 use crate::schema::selector::FieldSelector;
@@ -65,6 +68,9 @@ impl Access {
     fn answer(&self, caller: &Identity, asked: &Attributes<'_>) -> Result<Reason, String> {
         if caller.is_master() {
             return Ok(Reason::Master);
+        }
+        if let Some(why) = self.away_from_home(caller, asked) {
+            return Err(why);
         }
         match self.index.current().decide(caller, asked) {
             Decision::Allowed(grant) => Ok(Reason::Granted(grant)),
@@ -142,6 +148,15 @@ impl Call {
                 own.check_selector(&self.attributes(), &self.identity.user, fields, found)
             }
         }
+    }
+
+    /// Whether the caller may still see what it has been watching for a while.
+    pub(crate) fn may_still_watch(&self) -> bool {
+        let mut asked = self.attributes();
+        if let (What::Resource(named), true) = (&mut asked.what, self.name.is_empty()) {
+            named.name = self.query.selected_name().unwrap_or("");
+        }
+        self.access.allows(&self.identity, &asked) && Selection::of(self).is_ok()
     }
 
     /// Whether the caller may make the object that its patch did not find.

@@ -39,11 +39,28 @@ pub struct Claims {
 pub struct Bound {
     /// Namespace of all of them.
     pub namespace: String,
-    /// The account.
-    pub serviceaccount: Named,
+    /// The account, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub serviceaccount: Option<Named>,
+    /// Another object that calls as itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub object: Option<Caller>,
     /// A Secret, if the token was asked for with one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub secret: Option<Named>,
+}
+
+/// An object of a kind whose objects call as themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// API group.
+    pub group: String,
+    /// Plural.
+    pub resource: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// An object and no other of the same name.
@@ -113,7 +130,8 @@ mod tests {
             jti: "j".into(),
             bound: Bound {
                 namespace: "n".into(),
-                serviceaccount: Named { name: "a".into(), uid: "u".into() },
+                serviceaccount: Some(Named { name: "a".into(), uid: "u".into() }),
+                object: None,
                 secret: None,
             },
         }

@@ -14,8 +14,10 @@ mod strangers;
 mod tokens;
 
 pub(crate) use strangers::{Peer, Strangers};
+pub use tokens::CallerKind;
 pub(crate) use tokens::Tokens;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -33,7 +35,16 @@ const AS_GROUP: &str = "impersonate-group";
 const AS_UID: &str = "impersonate-uid";
 const AS_EXTRA: &str = "impersonate-extra-";
 
+/// The token that proved a request's caller; an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct ByToken(pub(crate) Arc<str>);
+
 impl Server {
+    /// Whether a token that proved its caller would still do so.
+    pub(crate) fn still_proves(&self, token: &str) -> bool {
+        self.prove(token, &[ISSUER.to_owned()]).is_ok()
+    }
+
     /// Who is calling: whom the mount has proven, or whom a token proves. An error when the caller's address has sent too
     /// many tokens that prove nobody.
     pub(crate) fn proven(&self, request: &Request<Body>) -> Result<Option<Identity>, Error> {
@@ -109,7 +120,7 @@ impl Server {
 }
 
 /// The token that a request brings.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

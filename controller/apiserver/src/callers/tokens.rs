@@ -1,4 +1,5 @@
-//! ServiceAccount tokens: issued for an account, checked with each request.
+//! Tokens: issued for a ServiceAccount, or for an object of another kind that calls as itself ([`CallerKind`]); checked with
+//! each request.
 //!
 //! A token is bound to its account's uid, and to a Secret's if it was asked for with one: whoever deletes either takes the
 //! token back, with the next request. The signature of a token seen before is not computed again; that account and Secret
@@ -11,10 +12,11 @@ use jiff::Timestamp;
 use pki::TokenKey;
 use sha2::{Digest, Sha256};
 
-use super::jwt::{self, Bound, Claims, Named};
+use super::jwt::{self, Bound, Caller, Claims, Named};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::object::{Object, is_deleting, meta};
+use crate::registry::Resource;
 use crate::server::Server;
 use crate::storage;
 
@@ -22,6 +24,20 @@ use crate::storage;
 pub(crate) const ISSUER: &str = "https://photoncloud.dev";
 /// Tokens remembered; the oldest half goes when there are more.
 const REMEMBERED: usize = 4096;
+
+/// A kind whose objects call as themselves, as ServiceAccounts do: its subresource `token` answers TokenRequests, the
+/// token lives as long as the object, and the user name is a prefix, the object's namespace, a colon and its name.
+#[derive(Debug, Clone)]
+pub struct CallerKind {
+    /// API group.
+    pub group: String,
+    /// Plural.
+    pub resource: String,
+    /// What the user names begin with.
+    pub user_prefix: String,
+    /// The groups that the callers are in.
+    pub groups: Vec<String>,
+}
 
 /// Signs tokens and remembers those it has checked.
 pub(crate) struct Tokens {
@@ -42,8 +58,10 @@ pub(crate) enum Refused {
     Early,
     #[error("the token is not meant for {0:?}")]
     Audience(Vec<String>),
+    #[error("the token is nobody's who may call here")]
+    Nobody,
     #[error("the {kind} {name:?} that the token is bound to is gone")]
-    Gone { kind: &'static str, name: String },
+    Gone { kind: String, name: String },
 }
 
 impl Tokens {
@@ -101,17 +119,39 @@ impl Server {
             return Err(Refused::Audience(audiences.to_vec()));
         }
         let bound = &claims.bound;
-        self.still_there("serviceaccounts", "ServiceAccount", &bound.namespace, &bound.serviceaccount)?;
         if let Some(secret) = &bound.secret {
-            self.still_there("secrets", "Secret", &bound.namespace, secret)?;
+            self.still_there(("", "secrets"), &bound.namespace, secret)?;
         }
-        let identity = Identity::of_account(&bound.namespace, &bound.serviceaccount.name, &bound.serviceaccount.uid);
+        let identity = match (&bound.serviceaccount, &bound.object) {
+            (Some(account), None) => {
+                self.still_there(("", "serviceaccounts"), &bound.namespace, account)?;
+                Identity::of_account(&bound.namespace, &account.name, &account.uid)
+            }
+            (None, Some(caller)) => self.calling_as_itself(&bound.namespace, caller)?,
+            _ => return Err(Refused::Nobody),
+        };
         Ok(Proven { identity, audiences: meant })
     }
 
-    fn still_there(&self, plural: &str, kind: &'static str, namespace: &str, named: &Named) -> Result<(), Refused> {
-        let gone = || Refused::Gone { kind, name: named.name.clone() };
-        let resource = self.builtin("", plural).map_err(|_| gone())?;
+    fn calling_as_itself(&self, namespace: &str, caller: &Caller) -> Result<Identity, Refused> {
+        let Caller { group, resource, name, uid } = caller;
+        let kind = self.caller_kind(group, resource).ok_or(Refused::Nobody)?;
+        self.still_there((group, resource), namespace, &Named { name: name.clone(), uid: uid.clone() })?;
+        let identity = Identity::from_owned(&kind.user(namespace, name), kind.groups.clone());
+        Ok(Identity { uid: Some(uid.as_str().into()), ..identity })
+    }
+
+    /// The kind, if its objects call as themselves.
+    pub(crate) fn caller_kind(&self, group: &str, resource: &str) -> Option<&CallerKind> {
+        self.options.callers.iter().find(|kind| kind.group == group && kind.resource == resource)
+    }
+
+    fn still_there(&self, (group, plural): (&str, &str), namespace: &str, named: &Named) -> Result<(), Refused> {
+        let catalog = self.registry.catalog();
+        let definition = catalog.definition(group, plural);
+        let kind = definition.map_or(plural, |definition| definition.kind.as_str());
+        let gone = || Refused::Gone { kind: kind.to_owned(), name: named.name.clone() };
+        let resource = Resource::stored(definition.ok_or_else(gone)?);
         let key = storage::key(&self.store, &resource.definition, Some(namespace), &named.name);
         let entry = self.store.get_stale(&key).ok_or_else(gone)?;
         let object = Object::of(&entry).map_err(|_| gone())?;
@@ -133,24 +173,25 @@ fn check(claims: &Claims, now: i64) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The claims of a new token.
-pub(crate) fn claims(
-    namespace: &str,
-    account: Named,
-    secret: Option<Named>,
-    audiences: Vec<String>,
-    seconds: i64,
-) -> Claims {
+impl CallerKind {
+    /// The user name of an object.
+    pub(crate) fn user(&self, namespace: &str, name: &str) -> String {
+        format!("{}{namespace}:{name}", self.user_prefix)
+    }
+}
+
+/// The claims of a new token of this user, who is what the token is bound to.
+pub(crate) fn claims(user: String, bound: Bound, audiences: Vec<String>, seconds: i64) -> Claims {
     let now = Timestamp::now().as_second();
     Claims {
         iss: ISSUER.to_owned(),
-        sub: crate::identity::account_user(namespace, &account.name),
+        sub: user,
         aud: audiences,
         exp: now.saturating_add(seconds),
         nbf: now,
         iat: now,
         jti: uuid::Uuid::new_v4().to_string(),
-        bound: Bound { namespace: namespace.to_owned(), serviceaccount: account, secret },
+        bound,
     }
 }
 
@@ -160,8 +201,9 @@ mod tests {
 
     #[test]
     fn a_token_counts_from_its_beginning_to_its_end() {
-        let named = || Named { name: "a".into(), uid: "u".into() };
-        let claims = claims("n", named(), None, vec![ISSUER.into()], 600);
+        let account = Some(Named { name: "a".into(), uid: "u".into() });
+        let bound = Bound { namespace: "n".into(), serviceaccount: account, object: None, secret: None };
+        let claims = claims("system:serviceaccount:n:a".into(), bound, vec![ISSUER.into()], 600);
         assert_eq!(check(&claims, claims.nbf), Ok(()));
         assert_eq!(check(&claims, claims.exp - 1), Ok(()));
         assert_eq!(check(&claims, claims.exp), Err(Refused::Expired));

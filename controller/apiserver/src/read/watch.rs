@@ -9,6 +9,9 @@
 //!                                                                     ERROR 410       bookmark, end
 //! ```
 //!
+//! What a caller may see can be taken back while it watches: every few seconds its rights, and the token that proved it, are
+//! looked at again, and the watch ends when they are gone. The client that begins anew is told why.
+//!
 //! The store bounds what it keeps for a slow watcher; here nothing is queued beyond the chunk being sent.
 
 use std::sync::Arc;
@@ -47,7 +50,7 @@ impl Server {
         let end_bookmark = call.query.send_initial_events == Some(true) && call.query.bookmarks;
         let lines = Lines::new(resource, selection, call.accept, include);
         let body = match self.store.watch(&prefix, from) {
-            Ok(events) => self.stream(&call, lines, events, initial, from, end_bookmark),
+            Ok(events) => self.stream(call, lines, events, initial, from, end_bookmark),
             Err(store::Error::Compacted { requested, oldest }) => {
                 let error = Error::Expired(format!("too old resource version: {requested} ({oldest})"));
                 Body::from(failure(&error))
@@ -74,7 +77,7 @@ impl Server {
 
     fn stream(
         self: &Arc<Self>,
-        call: &Call,
+        call: Call,
         lines: Lines,
         events: Watch,
         initial: Vec<Entry>,
@@ -94,12 +97,16 @@ impl Server {
             bookmarks: call.query.bookmarks,
             interval: self.options.bookmark_interval,
             due: now + self.options.bookmark_interval,
+            recheck: self.options.watch_recheck,
+            look: now + self.options.watch_recheck,
             deadline: now + lifetime,
             at: from,
             told: from,
             closing: call.closing.clone(),
             ended: false,
             _gauge: self.metrics.watching(&call.resource.definition.plural),
+            server: self.clone(),
+            call,
         };
         Body::from_stream(stream::unfold(state, |mut state| async move {
             let chunk = state.next().await?;
@@ -117,6 +124,9 @@ struct State {
     bookmarks: bool,
     interval: Duration,
     due: Instant,
+    recheck: Duration,
+    /// When the caller's rights are looked at again.
+    look: Instant,
     deadline: Instant,
     /// Everything up to here has been delivered.
     at: Revision,
@@ -125,12 +135,15 @@ struct State {
     closing: tokio::sync::watch::Receiver<bool>,
     ended: bool,
     _gauge: Watching,
+    server: Arc<Server>,
+    call: Call,
 }
 
 /// Why the watch woke.
 enum Wake {
     Item(Option<Result<WatchItem, store::Lagged>>),
     Due,
+    Look,
     Over,
 }
 
@@ -150,6 +163,15 @@ impl State {
                     self.due = Instant::now() + self.interval;
                     self.bookmark()
                 }
+                Wake::Look if self.may_go_on() => {
+                    self.look = Instant::now() + self.recheck;
+                    None
+                }
+                Wake::Look => {
+                    tracing::info!(user = &*self.call.identity.user, "a watch ended with the right to it");
+                    self.ended = true;
+                    return None;
+                }
                 Wake::Over => {
                     self.ended = true;
                     return self.bookmark();
@@ -167,9 +189,17 @@ impl State {
         tokio::select! {
             item = self.events.next() => Wake::Item(item),
             () = tokio::time::sleep_until(self.due), if self.bookmarks => Wake::Due,
-            () = tokio::time::sleep_until(self.deadline) => Wake::Over,
+            () = tokio::time::sleep_until(self.deadline.min(self.look)) => {
+                if self.look < self.deadline { Wake::Look } else { Wake::Over }
+            }
             _ = self.closing.wait_for(|closing| *closing) => Wake::Over,
         }
+    }
+
+    /// Whether the caller is still who it was, and may still see this.
+    fn may_go_on(&self) -> bool {
+        let proven = self.call.token.as_deref().is_none_or(|token| self.server.still_proves(token));
+        proven && self.call.may_still_watch()
     }
 
     /// A chunk of the objects the watch begins with, and the bookmark after the last of them.

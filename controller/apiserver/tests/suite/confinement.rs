@@ -1,11 +1,11 @@
 //! A confined caller reaches its own objects and no others, whatever the rules allow it.
 
 use anyhow::{Result, ensure};
-use apiserver::{Confined, Confinement, Options, Reads, Tie};
+use apiserver::{CallerKind, Confined, Confinement, Options, Reads, Tie};
 use serde_json::json;
 
 use crate::access::{binding, in_namespace, role};
-use crate::lab::{Lab, WIDGETS, widget};
+use crate::lab::{JSON, Lab, MERGE, WIDGETS, read, widget};
 
 fn options() -> Options {
     let own = |group: &str, resource: &str, tie: Tie, finalizers_only: bool| Confined {
@@ -21,8 +21,29 @@ fn options() -> Options {
         own("events.k8s.io", "events", Tie::Field("reportingInstance".to_owned()), false),
     ];
     resources[0].reads = Reads::Sharing("spec.note".to_owned());
-    let confinement = Confinement { group: "agents".to_owned(), user_prefix: "agent:".to_owned(), resources };
-    Options { confinements: vec![confinement], ..Options::default() }
+    let confinement =
+        Confinement { group: "agents".to_owned(), user_prefix: "agent:".to_owned(), namespaced: false, resources };
+    // Widgets call as themselves, and reach what bears their name in their namespace.
+    let own = ["widgets", "leases"].map(|resource| Confined {
+        group: if resource == "widgets" { "example.dev" } else { "coordination.k8s.io" }.to_owned(),
+        resource: resource.to_owned(),
+        tie: Tie::Name,
+        reads: Reads::Own,
+        finalizers_only: resource == "widgets",
+    });
+    let nodes = Confinement {
+        group: "nodes".to_owned(),
+        user_prefix: "node:".to_owned(),
+        namespaced: true,
+        resources: own.to_vec(),
+    };
+    let callers = vec![CallerKind {
+        group: "example.dev".to_owned(),
+        resource: "widgets".to_owned(),
+        user_prefix: "node:".to_owned(),
+        groups: vec!["nodes".to_owned()],
+    }];
+    Options { confinements: vec![confinement, nodes], callers, ..Options::default() }
 }
 
 /// A server where agents may do everything, as far as the rules go.
@@ -136,5 +157,73 @@ async fn what_bears_the_agents_name_is_its_own() -> Result<()> {
         let answer = agent.call("POST", events, &event).await?;
         ensure!(answer.code == code, "{name}: {} {}", answer.code, answer.body);
     }
+    lab.end().await
+}
+
+/// A request of somebody whom only a token proves.
+async fn by_token(lab: &Lab, method: &str, path: &str, token: &str, body: &str) -> Result<u16> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", if method == "PATCH" { MERGE } else { JSON })
+        .body(axum::body::Body::from(body.to_owned()))?;
+    let Ok(response) = tower::ServiceExt::oneshot(lab.api.router(), request).await;
+    Ok(read(response).await?.code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_calls_as_itself_reaches_itself_and_ends_with_itself() -> Result<()> {
+    let lab = lab().await?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}});
+    lab.call("POST", "/api/v1/namespaces", &namespace).await?.expect(201)?;
+    let elsewhere = WIDGETS.replace("/default/", "/other/");
+    lab.call("POST", &elsewhere, &widget("mine", json!({}))).await?.expect(201)?;
+    let mut all = role("nodes", &["*"], &["*"], &["*"]);
+    all["kind"] = json!("ClusterRole");
+    lab.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", &all).await?.expect(201)?;
+    let mut bound = binding("nodes", ("ClusterRole", "nodes"), "");
+    bound["kind"] = json!("ClusterRoleBinding");
+    bound["subjects"] = json!([{"kind": "Group", "name": "nodes"}]);
+    lab.call("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &bound).await?.expect(201)?;
+
+    let ask = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let agent = lab.person("agent:h1", &["agents"]);
+    agent.call("POST", &format!("{WIDGETS}/theirs/token"), &ask).await?.expect(403)?;
+    lab.person("jane", &[]).call("POST", &format!("{WIDGETS}/mine/token"), &ask).await?.expect(403)?;
+    lab.call("POST", &format!("{WIDGETS}/none/token"), &ask).await?.expect(404)?;
+    lab.call("POST", "/api/v1/namespaces/default/configmaps/mine/token", &ask).await?.expect(405)?;
+    let given = agent.call("POST", &format!("{WIDGETS}/mine/token"), &ask).await?.expect(201)?;
+    let token = given["status"]["token"].as_str().unwrap_or_default();
+
+    let (list, cluster) = ("?fieldSelector=metadata.name%3Dmine", "/apis/example.dev/v1/widgets");
+    for (method, path, body, code) in [
+        ("GET", format!("{WIDGETS}/mine"), "", 200),
+        ("GET", format!("{WIDGETS}{list}"), "", 200),
+        ("GET", format!("{WIDGETS}/theirs"), "", 403),
+        ("GET", WIDGETS.to_owned(), "", 403),
+        // Of the same name, and another tenant's.
+        ("GET", format!("{elsewhere}/mine"), "", 403),
+        ("GET", format!("{elsewhere}/none"), "", 403),
+        ("GET", format!("{elsewhere}{list}"), "", 403),
+        ("GET", format!("{cluster}{list}"), "", 403),
+        ("PATCH", format!("{WIDGETS}/mine"), r#"{"spec": {"note": "x"}}"#, 403),
+        ("PATCH", format!("{WIDGETS}/mine"), r#"{"metadata": {"finalizers": ["a.b/c"]}}"#, 200),
+        ("PATCH", format!("{WIDGETS}/mine"), r#"{"metadata": {"finalizers": []}}"#, 200),
+        ("PATCH", format!("{elsewhere}/mine"), r#"{"metadata": {"finalizers": ["a.b/c"]}}"#, 403),
+    ] {
+        ensure!(by_token(&lab, method, &path, token, body).await? == code, "{method} {path} {body} is not {code}");
+    }
+    for (namespace, name, code) in [("default", "mine", 201), ("default", "theirs", 403), ("other", "mine", 403)] {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}});
+        let found = by_token(&lab, "POST", &path, token, &lease.to_string()).await?;
+        ensure!(found == code, "a lease {namespace}/{name}: {found}");
+    }
+    lab.delete(&format!("{WIDGETS}/mine")).await?.expect(200)?;
+    lab.widget("mine", json!({"host": "h1"})).await?;
+    ensure!(by_token(&lab, "GET", &format!("{WIDGETS}/mine"), token, "").await? == 401, "its successor is another one");
+    // A name that says no namespace is nobody's.
+    lab.person("node:mine", &["nodes"]).get(&format!("{WIDGETS}/mine")).await?.expect(403)?;
     lab.end().await
 }

@@ -126,3 +126,56 @@ async fn tables_are_watched_with_headers_once() -> Result<()> {
     assert!(second["object"]["columnDefinitions"].as_array().is_none_or(Vec::is_empty));
     lab.end().await
 }
+
+/// Reads until the watch ends; fails when it goes on for too long.
+async fn ends(mut events: crate::lab::Events) -> Result<()> {
+    while events.next().await?.is_some() {}
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_with_the_right_to_it() -> Result<()> {
+    let often = Duration::from_millis(1);
+    let lab = Lab::with(Options { watch_recheck: often, ..Options::default() }).await?;
+    let roles = |kind: &str| crate::access::in_namespace("default", kind);
+    let mut reader = crate::access::role("reader", &["example.dev"], &["widgets"], &["watch"]);
+    reader["rules"][0]["resourceNames"] = json!(["a"]);
+    lab.call("POST", &roles("roles"), &reader).await?.expect(201)?;
+    let mut bound = crate::access::binding("jane", ("Role", "reader"), "jane");
+    let robot = json!({"kind": "ServiceAccount", "name": "robot", "namespace": "default"});
+    if let Some(subjects) = bound["subjects"].as_array_mut() {
+        subjects.push(robot);
+    }
+    lab.call("POST", &roles("rolebindings"), &bound).await?.expect(201)?;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    lab.call("POST", accounts, &account).await?.expect(201)?;
+    let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let given = lab.call("POST", &format!("{accounts}/robot/token"), &asked).await?.expect(201)?;
+    let token = given["status"]["token"].as_str().unwrap_or_default().to_owned();
+
+    let path = format!("{WIDGETS}?watch=1&fieldSelector=metadata.name%3Da");
+    let watch = || http::Request::get(path.as_str()).body(axum::body::Body::empty());
+    let mut by_jane = watch()?;
+    by_jane.extensions_mut().insert(apiserver::Identity::new("jane", &[]));
+    let mut by_robot = watch()?;
+    by_robot.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    let open = async |request| {
+        let Ok(response) = tower::ServiceExt::oneshot(lab.api.router(), request).await;
+        crate::lab::Events::of(response)
+    };
+    let (mut jane, mut robot) = (open(by_jane).await?, open(by_robot).await?);
+    // Many looks later, both still hear.
+    lab.widget("a", json!({})).await?;
+    for events in [&mut jane, &mut robot] {
+        let event = events.next().await?;
+        assert_eq!(event.map(|event| event["type"].clone()), Some(json!("ADDED")));
+    }
+    lab.delete(&format!("{accounts}/robot")).await?.expect(200)?;
+    ends(robot).await?;
+    lab.merge(&format!("{WIDGETS}/a"), json!({"spec": {"size": 7}})).await?.expect(200)?;
+    assert!(jane.next().await?.is_some(), "jane's ended with the robot's account");
+    lab.delete(&format!("{}/jane", roles("rolebindings"))).await?.expect(200)?;
+    ends(jane).await?;
+    lab.end().await
+}

@@ -39,7 +39,7 @@ pub struct NewArgs {
 pub enum Made {
     /// Make a token by which programs call as a ServiceAccount
     #[command(
-        after_help = "The token ends with its account, and with the Secret it is bound to.\n\nExamples:\n  clusterctl create token robot -n acme\n  clusterctl create token robot -n acme --duration=24h\n  clusterctl create token robot -n acme --bound-object-kind Secret --bound-object-name lease"
+        after_help = "The token ends with its account, and with the Secret it is bound to.\n\nExamples:\n  clusterctl create token robot -n acme\n  clusterctl create token robot -n acme --duration=24h\n  clusterctl create token node/node01 -n acme\n  clusterctl create token robot -n acme --bound-object-kind Secret --bound-object-name lease"
     )]
     Token(token::TokenArgs),
 }

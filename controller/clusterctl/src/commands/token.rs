@@ -1,4 +1,4 @@
-//! `create token`: a token of a ServiceAccount, by a TokenRequest.
+//! `create token`: a token of a ServiceAccount or a Node, by a TokenRequest.
 
 use super::api::{self, JSON};
 use super::output;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Whose token, and for how long.
 #[derive(clap::Args, Debug)]
 pub struct TokenArgs {
-    /// The ServiceAccount.
+    /// The ServiceAccount; or a Node, as `node/NAME`.
     #[arg(value_name = "ACCOUNT")]
     pub account: String,
     /// How long it is good: 10m at least. An hour when not said.
@@ -37,10 +37,17 @@ pub struct TokenArgs {
 
 /// Asks for the token and prints it.
 pub async fn run(client: &Client, namespace: &str, args: &TokenArgs) -> Result<()> {
-    if args.account.contains(['/', '?', '%']) {
-        bail!(Ending::Usage(format!("{:?} is no ServiceAccount's name", args.account)));
+    let (kind, name) = args.account.split_once('/').unwrap_or(("serviceaccount", &args.account));
+    let root = match kind {
+        "serviceaccount" | "serviceaccounts" | "sa" => "/api/v1".to_owned(),
+        "node" | "nodes" | "no" => format!("/apis/{}/{}", crds::GROUP, crds::VERSION),
+        other => bail!(Ending::Usage(format!("{other:?} do not call by tokens; ServiceAccounts and nodes do"))),
+    };
+    let plural = if root == "/api/v1" { "serviceaccounts" } else { "nodes" };
+    if name.is_empty() || name.contains(['/', '?', '%', '#']) {
+        bail!(Ending::Usage(format!("{name:?} is no name")));
     }
-    let url = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{}/token", args.account);
+    let url = format!("{root}/namespaces/{namespace}/{plural}/{name}/token");
     let answer = api::send(client, Method::POST, &url, JSON, &request(args)).await?;
     match args.output.as_deref() {
         Some("json") => println!("{}", serde_json::to_string_pretty(&answer).context("failed to render JSON")?),

@@ -41,7 +41,8 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
     let options = AgentOptions {
         host_name: args.host_name.clone(),
         instance: instance.id().to_owned(),
-        client: client(instance, &args.server, &identity, &ca_pem).await?,
+        client: client(instance, &args.server, Some(&identity), &ca_pem).await?,
+        node_client: client(instance, &args.server, None, &ca_pem).await?,
         data_dir,
         underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
@@ -52,8 +53,13 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
     Agent::run(options, shutdown).await.context("the agent could not start")
 }
 
-/// A client with the agent's own identity, of the servers named or of the instance's.
-async fn client(instance: &Instance, servers: &[String], identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
+/// A client of the servers named or of the instance's, with the agent's own identity or with none.
+async fn client(
+    instance: &Instance,
+    servers: &[String],
+    identity: Option<&pki::Identity>,
+    ca_pem: &str,
+) -> Result<Client> {
     match servers {
         [] => client_of(&own_server(instance).await, identity, ca_pem).await,
         servers => {
@@ -75,21 +81,24 @@ async fn own_server(instance: &Instance) -> String {
     }
 }
 
-async fn client_of(url: &str, identity: &pki::Identity, ca_pem: &str) -> Result<Client> {
+async fn client_of(url: &str, identity: Option<&pki::Identity>, ca_pem: &str) -> Result<Client> {
     Client::try_from(config(url, identity, ca_pem).await?).context("failed to set up the client")
 }
 
-async fn config(url: &str, identity: &pki::Identity, ca_pem: &str) -> Result<Config> {
+async fn config(url: &str, identity: Option<&pki::Identity>, ca_pem: &str) -> Result<Config> {
+    let user = identity.map(|identity| {
+        serde_json::json!({
+            "client-certificate-data": credentials::encoded(&identity.cert_pem),
+            "client-key-data": credentials::encoded(&identity.key_pem),
+        })
+    });
     let kubeconfig: Kubeconfig = serde_json::from_value(serde_json::json!({
         "current-context": "agent",
         "clusters": [{"name": "agent", "cluster": {
             "server": url,
             "certificate-authority-data": credentials::encoded(ca_pem),
         }}],
-        "users": [{"name": "agent", "user": {
-            "client-certificate-data": credentials::encoded(&identity.cert_pem),
-            "client-key-data": credentials::encoded(&identity.key_pem),
-        }}],
+        "users": [{"name": "agent", "user": user.unwrap_or_else(|| serde_json::json!({}))}],
         "contexts": [{"name": "agent", "context": {"cluster": "agent", "user": "agent"}}],
     }))
     .context("failed to put the agent's credentials together")?;
@@ -114,6 +123,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let authority = pki::Authority::load_or_create(dir.path(), "test").unwrap();
         let identity = authority.issue(&pki::Subject::new("agent", ["agents"]), &pki::Usage::Client).unwrap();
-        assert!(!config("https://127.0.0.1:1", &identity, authority.cert_pem()).await.unwrap().default_retry);
+        assert!(!config("https://127.0.0.1:1", Some(&identity), authority.cert_pem()).await.unwrap().default_retry);
     }
 }

@@ -75,7 +75,9 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     let door = match args.join_listen {
         Some(address) => {
             let listening = TcpListener::bind(address).await;
-            Some(listening.with_context(|| format!("failed to listen on {address}, given as --join-listen"))?)
+            Some(listening.with_context(|| {
+                format!("failed to listen on {address}, given as --join-listen; it may be taken by {}", holder(address))
+            })?)
         }
         None => None,
     };
@@ -86,6 +88,7 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     let options = apiserver::Options {
         chores: alone,
         audit,
+        callers: access::callers(),
         confinements: access::confinements(),
         token_key: Some(credentials::token_key(instance)?),
         ..apiserver::Options::default()
@@ -166,6 +169,11 @@ async fn connect(instance: &Instance, args: &ServerArgs) -> Result<Store> {
     Ok(store)
 }
 
+/// Who listens there already.
+fn holder(address: SocketAddr) -> String {
+    process::listener_on(address).unwrap_or_else(|| "another program".to_owned())
+}
+
 /// The listener: on the address asked for, on the port of last time, or on any free one.
 async fn listen(instance: &Instance, wanted: Option<SocketAddr>) -> Result<TcpListener> {
     let path = instance.path("server/port");
@@ -178,7 +186,7 @@ async fn listen(instance: &Instance, wanted: Option<SocketAddr>) -> Result<TcpLi
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to find a free port")?
         }
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("{address} is taken by another program: stop it, or choose another --listen")
+            bail!("{address} is taken by {}: stop it, or choose another --listen", holder(address))
         }
         Err(error) => return Err(error).with_context(|| format!("failed to listen on {address}")),
     };

@@ -49,14 +49,20 @@ pub(super) fn charge(amount: u64) -> Result<(), ExecutionError> {
 
 /// Refuses programs nested too deeply; walks with its own stack, as the program may be very deep.
 pub(super) fn check_depth(program: &IdedExpr) -> Result<(), String> {
-    let mut pending = vec![(program, 1)];
-    while let Some((expression, depth)) = pending.pop() {
-        if depth > DEEPEST {
-            return Err(format!("expression nested deeper than {DEEPEST} levels"));
-        }
-        children(expression).into_iter().for_each(|child| pending.push((child, depth + 1)));
+    if depth(program) > DEEPEST {
+        return Err(format!("expression nested deeper than {DEEPEST} levels"));
     }
     Ok(())
+}
+
+/// How many expressions stand in each other at most.
+pub(super) fn depth(program: &IdedExpr) -> usize {
+    let (mut pending, mut deepest) = (vec![(program, 1)], 0);
+    while let Some((expression, depth)) = pending.pop() {
+        deepest = deepest.max(depth);
+        children(expression).into_iter().for_each(|child| pending.push((child, depth + 1)));
+    }
+    deepest
 }
 
 /// The expressions directly below.

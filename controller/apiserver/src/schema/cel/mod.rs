@@ -8,10 +8,14 @@
 //! is stored: loops and whatever can grow a value (`+`, `join`, `replace`) pay for what they are about to do from the
 //! thread's [`Budget`]. When it is spent the object is refused, in the official server's words; memory and time are
 //! bounded by the budget's size, whatever the rule.
+//!
+//! Parser, checks and interpreter call themselves for each level of nesting, which is bounded; but the stack of a thread
+//! that serves requests may be too small even for that. So they ask for the stack that a rule's depth needs ([`stack`]).
 
 mod fields;
 mod library;
 mod meter;
+mod stack;
 mod types;
 mod value;
 mod words;
@@ -56,13 +60,27 @@ pub(crate) struct Evaluation<'a> {
 #[derive(Debug)]
 pub(crate) struct Rule {
     source: String,
-    program: IdedExpr,
+    program: Program,
     message: Option<String>,
-    message_program: Option<IdedExpr>,
+    message_program: Option<Program>,
     reason: Cause,
     field_path: String,
     transition: bool,
     optional_old: bool,
+}
+
+/// An expression that pays as it goes, and how deep it is nested.
+#[derive(Debug)]
+struct Program {
+    expression: IdedExpr,
+    depth: usize,
+}
+
+impl Program {
+    fn of(expression: IdedExpr) -> Self {
+        let expression = meter::metered(expression);
+        Self { depth: meter::depth(&expression), expression }
+    }
 }
 
 /// Why a rule did not hold.
@@ -113,9 +131,9 @@ impl Rule {
         }
         Ok(Self {
             source: source.to_owned(),
-            program: meter::metered(program),
+            program: Program::of(program),
             message,
-            message_program: message_program.map(meter::metered),
+            message_program: message_program.map(Program::of),
             reason,
             field_path,
             transition,
@@ -188,15 +206,17 @@ fn program(source: &str, node: &Node, resource: bool) -> Result<IdedExpr, String
     if source.len() > LONGEST {
         return Err(format!("longer than {LONGEST} bytes"));
     }
-    let program = ENV.parser().parse(source).map_err(|errors| errors.to_string())?;
-    meter::check_depth(&program)?;
-    fields::check(&program, node, resource)?;
-    Ok(program)
+    stack::deepest(|| {
+        let program = ENV.parser().parse(source).map_err(|errors| errors.to_string())?;
+        meter::check_depth(&program)?;
+        fields::check(&program, node, resource)?;
+        Ok(program)
+    })
 }
 
 /// Runs a program, takes what is wanted out of its result, and settles with the budget.
 fn run<T>(
-    program: &IdedExpr,
+    program: &Program,
     scope: &Scope<'_>,
     budget: &Budget,
     take: impl FnOnce(&dyn Val) -> T,
@@ -204,7 +224,9 @@ fn run<T>(
     let mut context = Context::with_env(Arc::clone(&ENV));
     context.set_variable_resolver(scope);
     meter::refill(budget.0.get());
-    let result = ::cel::Value::resolve_val(program, &context).map(|value| take(value.as_ref()));
+    let result = stack::for_depth(program.depth, || {
+        ::cel::Value::resolve_val(&program.expression, &context).map(|value| take(value.as_ref()))
+    });
     match meter::drain() {
         None => {
             budget.0.set(0);

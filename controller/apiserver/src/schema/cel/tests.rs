@@ -154,6 +154,41 @@ fn mistakes_in_rules_are_found_when_the_crd_arrives() {
 }
 
 #[test]
+fn no_nesting_overflows_the_stack() {
+    let nested = |open: &str, inner: &str, close: &str, times: usize| {
+        format!("{}{inner}{} == true", open.repeat(times), close.repeat(times))
+    };
+    let mut refused = 0;
+    for times in [90, 150, 2000] {
+        for source in [
+            nested("(", "true", ")", times),
+            nested("!", "true", "", times),
+            nested("-", "1", "", times),
+            nested("[", "1", "]", times),
+            nested("{1: ", "1", "}", times),
+            nested("true ? ", "true", " : false", times),
+            nested("1 + ", "1", "", times),
+            nested("self.s", "", ".trim()", times),
+            nested("self.list", "", ".map(x, x)", times),
+            nested("self.list.all(x, ", "true", ")", times),
+            nested("size(", "self.s", ")", times),
+            nested("self", "", ".a", times),
+        ] {
+            // Refused, or compiled and run; whoever gets here again is still alive.
+            match kind(properties(), json!([{"rule": source}])) {
+                Err(_) => refused += 1,
+                Ok(definition) => {
+                    let object = json!({"apiVersion": "test.dev/v1", "kind": "Thing", "metadata": {"name": "x"},
+                        "spec": {"s": "x", "list": ["a"]}});
+                    definition.storage().schema.validate(&object, None);
+                }
+            }
+        }
+    }
+    assert!((10..30).contains(&refused), "{refused} of 36 were refused");
+}
+
+#[test]
 fn hostile_rules_are_cut_off() {
     let list: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
     let long = "x".repeat(200_000);

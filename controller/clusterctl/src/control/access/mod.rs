@@ -4,13 +4,17 @@
 //! administrators: each may do what it does ([`reconciler`]), so that a mistake in one cannot reach what is another's.
 
 use anyhow::{Context, Result};
-use apiserver::{Confined, Confinement, Reads, Tie};
+use apiserver::{CallerKind, Confined, Confinement, Reads, Tie};
 use serde_json::Value;
 
 use crate::instance::credentials::{AGENT_USER, AGENTS};
+use agent::node_door::NODE_USER;
 
 const DOCUMENTS: [&str; 3] =
     [include_str!("tenants.yaml"), include_str!("agents.yaml"), include_str!("reconcilers.yaml")];
+
+/// The group of nodes.
+const NODES: &str = "photoncloud:nodes";
 
 /// Every role and binding of ours.
 pub fn documents() -> Result<Vec<Value>> {
@@ -48,7 +52,28 @@ pub fn confinements() -> Vec<Confinement> {
     resources.push(by("coordination.k8s.io", "leases", Tie::Name, false));
     resources.push(by("events.k8s.io", "events", Tie::Field("reportingInstance".to_owned()), false));
     resources.push(by("", "events", Tie::Field("reportingInstance".to_owned()), false));
-    vec![Confinement { group: AGENTS.to_owned(), user_prefix: AGENT_USER.to_owned(), resources }]
+    // Whom they ask a token for is a node that runs on their host.
+    resources.push(by(crds::GROUP, "nodes", Tie::Field("status.host".to_owned()), true));
+    let agents =
+        Confinement { group: AGENTS.to_owned(), user_prefix: AGENT_USER.to_owned(), namespaced: false, resources };
+    // A node reaches its own Node and what is made for it, which bears its name, in its own namespace.
+    let own = ["nodes", "ports", "virtualmachines"].map(|resource| by(crds::GROUP, resource, Tie::Name, true));
+    let mut resources = Vec::from(own);
+    resources.push(by("coordination.k8s.io", "leases", Tie::Name, false));
+    resources.push(by("events.k8s.io", "events", Tie::Field("reportingInstance".to_owned()), false));
+    resources.push(by("", "events", Tie::Field("reportingInstance".to_owned()), false));
+    let nodes = Confinement { group: NODES.to_owned(), user_prefix: NODE_USER.to_owned(), namespaced: true, resources };
+    vec![agents, nodes]
+}
+
+/// The kinds whose objects call as themselves: Nodes.
+pub fn callers() -> Vec<CallerKind> {
+    vec![CallerKind {
+        group: crds::GROUP.to_owned(),
+        resource: "nodes".to_owned(),
+        user_prefix: NODE_USER.to_owned(),
+        groups: vec![NODES.to_owned()],
+    }]
 }
 
 #[cfg(test)]

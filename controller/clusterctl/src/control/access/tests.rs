@@ -89,6 +89,7 @@ fn agents_are_confined_in_whatever_is_bound_to_a_host() {
         let plural = &crd.spec.names.plural;
         let found = confined[0].resources.iter().find(|c| c.resource == *plural);
         match found.map(|c| &c.tie) {
+            Some(Tie::Field(path)) if path == "status.host" => assert_eq!(plural, "nodes"),
             Some(Tie::Field(path)) => assert!(bound && path == "spec.host", "{plural}"),
             Some(Tie::Name) => assert_eq!(plural, "hosts"),
             None => assert!(!bound, "{plural} is bound to hosts and every agent may reach all of them"),
