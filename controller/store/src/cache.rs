@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::history::Ring;
 use crate::keys::Keys;
+use crate::parsed::Parsed;
 use crate::watcher::{Taken, Watcher, Watchers};
 use crate::{Entry, Event, EventKind, History, Revision};
 
@@ -34,6 +35,7 @@ pub(crate) struct Change {
 
 pub(crate) struct Cache {
     keys: Keys,
+    parsed: Arc<Parsed>,
     entries: BTreeMap<Arc<str>, Entry>,
     revision: Revision,
     early: BTreeMap<Revision, Change>,
@@ -44,9 +46,10 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(keys: Keys, history: History) -> Self {
+    pub(crate) fn new(keys: Keys, history: History, parsed: Arc<Parsed>) -> Self {
         Self {
             keys,
+            parsed,
             entries: BTreeMap::new(),
             revision: Revision::ZERO,
             early: BTreeMap::new(),
@@ -157,7 +160,7 @@ impl Cache {
         let previous = self.entries.get(&*key).cloned();
         let created = created.or(previous.as_ref().map(|entry| entry.create_revision)).unwrap_or(revision);
         let key = previous.as_ref().map_or(key, |entry| entry.key.clone());
-        let entry = Entry::new(key.clone(), value, created, revision);
+        let entry = Entry::new(&self.parsed, key.clone(), value, created, revision);
         self.entries.insert(key, entry.clone());
         Some(Event { kind: EventKind::Put, entry, previous })
     }
@@ -165,7 +168,7 @@ impl Cache {
     fn remove(&mut self, key: &str, revision: Revision) -> Option<Event> {
         let previous = self.entries.remove(key)?;
         let (key, created) = (previous.key.clone(), previous.create_revision);
-        let entry = Entry::new(key, Bytes::new(), created, revision);
+        let entry = Entry::new(&self.parsed, key, Bytes::new(), created, revision);
         Some(Event { kind: EventKind::Delete, entry, previous: Some(previous) })
     }
 
@@ -270,7 +273,7 @@ mod tests {
 
     fn cache() -> Cache {
         let limits = History { events: 100, bytes: usize::MAX };
-        Cache::new(Keys::new("/registry/"), limits)
+        Cache::new(Keys::new("/registry/"), limits, Arc::default())
     }
 
     fn at(revision: u64) -> Revision {
@@ -291,7 +294,7 @@ mod tests {
     }
 
     fn entry(key: &str, revision: u64) -> Entry {
-        Entry::new(key.into(), Bytes::new(), at(revision), at(revision))
+        Entry::new(&Arc::default(), key.into(), Bytes::new(), at(revision), at(revision))
     }
 
     fn listing(entries: Vec<Entry>) -> Listing {

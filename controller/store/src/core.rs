@@ -37,8 +37,9 @@ impl Core {
     pub(crate) async fn connect(options: StoreOptions, orders: mpsc::Sender<Order>) -> Result<Core, Error> {
         let keys = Keys::new(&options.prefix);
         let link = Link::connect(&options, keys.clone()).await?;
+        let cache = Cache::new(keys.clone(), options.history, link.parsed.clone());
         Ok(Self {
-            memory: Arc::new(Memory::new(Cache::new(keys.clone(), options.history))),
+            memory: Arc::new(Memory::new(cache)),
             metrics: Metrics::shared()?,
             link,
             keys,

@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use crate::Revision;
+use crate::parsed::Parsed;
 
 /// One key's state at one revision; a clone is a reference count, so that reads and watches copy no value.
 #[derive(Clone)]
@@ -23,22 +24,47 @@ pub struct Fields {
     pub create_revision: Revision,
     /// When the key got this value (or went away).
     pub mod_revision: Revision,
-    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+    form: Mutex<Form>,
+    parsed: Arc<Parsed>,
+}
+
+/// The value parsed, as a type of the reader's.
+type Form = Option<Arc<dyn Any + Send + Sync>>;
+
+impl Fields {
+    fn form(&self) -> MutexGuard<'_, Form> {
+        self.form.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the parsed form go; the next reader parses anew.
+    pub(crate) fn forget_form(&self) {
+        // Dropped outside the lock.
+        let _form = self.form().take();
+    }
 }
 
 impl Entry {
-    pub(crate) fn new(key: Arc<str>, value: Bytes, create_revision: Revision, mod_revision: Revision) -> Self {
-        Self(Arc::new(Fields { key, value, create_revision, mod_revision, decoded: OnceLock::new() }))
+    /// An entry whose parsed form is counted in `parsed`.
+    pub(crate) fn new(
+        parsed: &Arc<Parsed>,
+        key: Arc<str>,
+        value: Bytes,
+        create_revision: Revision,
+        mod_revision: Revision,
+    ) -> Self {
+        let parsed = parsed.clone();
+        Self(Arc::new(Fields { key, value, create_revision, mod_revision, form: Mutex::default(), parsed }))
     }
 
-    /// The value parsed by `decode`, once for all readers of this entry.
+    /// The value parsed by `decode`: once for all readers of this entry, as long as it is among those parsed last.
     ///
     /// The slot remembers the first type asked for; another type is parsed anew each time.
     pub fn decoded<T, E>(&self, decode: impl FnOnce(&Bytes) -> Result<T, E>) -> Result<Arc<T>, E>
     where
         T: Send + Sync + 'static,
     {
-        if let Some(known) = self.0.decoded.get().and_then(|any| any.clone().downcast().ok()) {
+        let known = self.0.form().clone();
+        if let Some(known) = known.and_then(|any| any.downcast().ok()) {
             return Ok(known);
         }
         let parsed = Arc::new(decode(&self.0.value)?);
@@ -48,8 +74,15 @@ impl Entry {
 
     /// Fills the slot of [`Entry::decoded`] with a form the caller already has; the first one stays.
     pub fn remember<T: Send + Sync + 'static>(&self, parsed: Arc<T>) {
-        // A full slot holds an equally good parse of the same bytes.
-        let _ = self.0.decoded.set(parsed);
+        {
+            let mut form = self.0.form();
+            if form.is_some() {
+                // An equally good parse of the same bytes.
+                return;
+            }
+            *form = Some(parsed);
+        }
+        self.0.parsed.add(Arc::downgrade(&self.0), self.0.value.len());
     }
 
     /// Bytes this entry keeps in memory, roughly, without its decoded form.

@@ -96,7 +96,8 @@ mod tests {
 
     fn put(revision: u64) -> Event {
         let at = Revision::new(revision);
-        let entry = Entry::new("/registry/a/b".into(), Bytes::from_static(b"value"), at, at);
+        let entry =
+            Entry::new(&std::sync::Arc::default(), "/registry/a/b".into(), Bytes::from_static(b"value"), at, at);
         Event { kind: EventKind::Put, entry, previous: None }
     }
 

@@ -35,6 +35,7 @@ mod link;
 mod memory;
 mod metrics;
 mod options;
+mod parsed;
 mod revision;
 mod seal;
 mod store;

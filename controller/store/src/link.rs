@@ -3,6 +3,7 @@
 //! What a caller may do after a failure depends on one thing only: can the request have taken effect? [`Verdict`]
 //! answers that, and everything above this module thinks in verdicts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cache::{Change, Listing};
 use crate::keys::Keys;
+use crate::parsed::Parsed;
 use crate::seal::{Closed, SealError, Sealing};
 use crate::{Entry, Error, Revision, StoreOptions, TlsFiles};
 
@@ -99,6 +101,8 @@ pub(crate) struct Link {
     gate: Semaphore,
     keys: Keys,
     sealing: Option<Sealing>,
+    /// Of the entries read through this link, and of those that the cache makes.
+    pub(crate) parsed: Arc<Parsed>,
 }
 
 impl Link {
@@ -115,6 +119,7 @@ impl Link {
             gate: Semaphore::new(options.in_flight),
             keys,
             sealing: options.sealing.clone(),
+            parsed: Arc::default(),
         })
     }
 
@@ -288,7 +293,8 @@ impl Link {
         let (key, value) = kv.into_key_value();
         let key = String::from_utf8(key).ok()?;
         let value = self.open_or_tell(&key, Bytes::from(value));
-        Some(Entry::new(key.into(), value, Revision::from_etcd(created), Revision::from_etcd(modified)))
+        let (created, modified) = (Revision::from_etcd(created), Revision::from_etcd(modified));
+        Some(Entry::new(&self.parsed, key.into(), value, created, modified))
     }
 
     /// A change from a watch event.

@@ -145,7 +145,7 @@ impl Store {
         }
         // Overwritten and forgotten already, or the cache is late: the entry as it was at its revision.
         let created = cache.get(key).filter(|_| !creates).map_or(revision, |entry| entry.create_revision);
-        Ok(Entry::new(key.into(), value, created, revision))
+        Ok(Entry::new(&self.core.link.parsed, key.into(), value, created, revision))
     }
 
     /// Removes a key last changed at `expected`; returns the revision of the removal.

@@ -92,3 +92,21 @@ async fn an_entry_is_parsed_once_for_all_its_readers() -> Result<()> {
     assert!(std::sync::Arc::ptr_eq(&first, &again));
     Ok(())
 }
+
+#[tokio::test]
+async fn parsed_forms_are_kept_up_to_a_bound() -> Result<()> {
+    let lab = Lab::new().await?;
+    let store = Store::connect(lab.etcd.store_options()).await?;
+    let large = Bytes::from(vec![b'x'; 1 << 20]);
+    let parse = |bytes: &Bytes| std::str::from_utf8(bytes).map(str::len);
+    let (mut entries, mut forms) = (Vec::new(), Vec::new());
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let made = store.create(&format!("/registry/x.dev/things/n/{name}"), large.clone()).await?;
+        forms.push(std::sync::Arc::downgrade(&made.decoded(parse)?));
+        entries.push(made);
+    }
+    let kept: Vec<bool> = forms.iter().map(|form| form.upgrade().is_some()).collect();
+    assert_eq!(kept, [false, false, true, true, true, true], "those of the newest 4 MiB");
+    assert_eq!(*entries[0].decoded(parse)?, 1 << 20, "an older one is parsed anew");
+    Ok(())
+}
