@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::front::Made;
-use crate::object::{View, meta};
-use crate::read::Page;
+use crate::object::{Object, View, meta};
+use crate::read::{Item, Page, SLICE};
 use crate::registry::Resource;
 use crate::request::accept::{Accept, Encoding, Form};
 use crate::request::query::Query;
 use crate::schema::table::{self, Include};
+use crate::stored;
 use crate::write::Written;
 
 /// Answers at least this long are packed for clients that unpack; the official server's threshold.
@@ -54,7 +55,7 @@ pub(crate) fn written(call: &Call, written: &Written) -> Result<Response, Error>
 }
 
 /// An answer with a page of a collection.
-pub(crate) fn list(call: &Call, page: &Page) -> Result<Response, Error> {
+pub(crate) async fn list(call: &Call, page: &Page) -> Result<Response, Error> {
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});
     if let Some(token) = &page.continue_token {
         metadata["continue"] = json!(token);
@@ -64,38 +65,67 @@ pub(crate) fn list(call: &Call, page: &Page) -> Result<Response, Error> {
     }
     let resource = &call.resource;
     let bytes = match call.accept.form {
-        Form::Object => {
-            let items = page.items.iter().map(View::raw);
-            write_list(&resource.definition.list_kind, &resource.api_version(), &metadata, items)
-        }
+        Form::Object => whole_list(call, page, &metadata).await?,
         Form::Partial(version) => {
-            let items = page.items.iter().map(|view| partial_view(view, version));
-            write_list("PartialObjectMetadataList", version, &metadata, items)
+            let mut out = list_head("PartialObjectMetadataList", version, &metadata, page.items.len() * 512);
+            for (at, item) in page.items.iter().enumerate() {
+                separate(at, &mut out);
+                out.extend_from_slice(&partial_view(&view(item, resource)?, version));
+            }
+            list_end(out)
         }
         Form::Table(version) => {
             let options = table_options(version, include(&call.query)?, true);
-            to_bytes(&table(resource, &page.items, metadata, options))
+            let views = page.items.iter().map(|item| view(item, resource)).collect::<Result<Vec<_>, _>>()?;
+            to_bytes(&table(resource, &views, metadata, options))
         }
     };
     json_bytes(200, bytes, call.accept)
 }
 
-fn write_list(kind: &str, api_version: &str, metadata: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let items: Vec<Bytes> = items.collect();
-    let size: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let head = format!(
-        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
-        Value::from(kind),
-        Value::from(api_version)
-    );
-    out.extend_from_slice(head.as_bytes());
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
+async fn whole_list(call: &Call, page: &Page, metadata: &Value) -> Result<Bytes, Error> {
+    let (resource, api_version) = (&call.resource, call.resource.api_version());
+    let size = page.items.iter().map(|item| match item {
+        Item::Stored(entry) => entry.value.len() + 64,
+        Item::View(_) => 1024,
+    });
+    let mut out = list_head(&resource.definition.list_kind, &api_version, metadata, size.sum());
+    for (at, item) in page.items.iter().enumerate() {
+        if at % SLICE == SLICE - 1 {
+            tokio::task::yield_now().await;
         }
-        out.extend_from_slice(item);
+        separate(at, &mut out);
+        match item {
+            Item::Stored(entry) => stored::append(entry, resource, &api_version, &mut out)?,
+            Item::View(view) => out.extend_from_slice(&view.raw()),
+        }
     }
+    Ok(list_end(out))
+}
+
+fn view(item: &Item, resource: &Resource) -> Result<View, Error> {
+    Ok(match item {
+        Item::Stored(entry) => resource.view(&Object::of(entry)?),
+        Item::View(view) => view.clone(),
+    })
+}
+
+/// The beginning of a list, with room for `size` bytes of items.
+fn list_head(kind: &str, api_version: &str, metadata: &Value, size: usize) -> Vec<u8> {
+    let (kind, api_version) = (Value::from(kind), Value::from(api_version));
+    let head = format!("{{\"kind\":{kind},\"apiVersion\":{api_version},\"metadata\":{metadata},\"items\":[");
+    let mut out = Vec::with_capacity(head.len() + size + 2);
+    out.extend_from_slice(head.as_bytes());
+    out
+}
+
+fn separate(at: usize, out: &mut Vec<u8>) {
+    if at > 0 {
+        out.push(b',');
+    }
+}
+
+fn list_end(mut out: Vec<u8>) -> Bytes {
     out.extend_from_slice(b"]}");
     Bytes::from(out)
 }

@@ -18,6 +18,7 @@ use crate::callers::ByToken;
 use crate::callers::requests::{self, About};
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::read::{Item, Page};
 use crate::registry::Resource;
 use crate::request::accept::Accept;
 use crate::request::path::{self, Route, Target, Verb};
@@ -238,7 +239,7 @@ async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Requ
         }
         Verb::List => {
             let page = server.list(&call).await?;
-            answer::list(&call, &page)
+            answer::list(&call, &page).await
         }
         Verb::Create => {
             let document = body::decode_noting(headers, &body::read(body).await?, &mut call.repeated)?;
@@ -262,8 +263,9 @@ async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Requ
         Verb::DeleteCollection => {
             let options = DeleteOptions::read(&call.query, headers, &body::read(body).await?)?;
             let (items, revision) = server.delete_collection(&call, &options).await?;
-            let page = crate::read::Page { items, revision, continue_token: None, remaining: None };
-            answer::list(&call, &page)
+            let items = items.into_iter().map(Item::View).collect();
+            let page = Page { items, revision, continue_token: None, remaining: None };
+            answer::list(&call, &page).await
         }
         // Answered before, as its life has no limit of time.
         Verb::Watch => Err(Error::MethodNotAllowed),

@@ -36,6 +36,7 @@ mod serve;
 mod server;
 mod special;
 mod storage;
+mod stored;
 mod tasks;
 mod text;
 mod write;

@@ -11,13 +11,14 @@ use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::{Object, View};
 use crate::registry::Resource;
+use crate::request::accept::Form;
 use crate::request::query::RevisionMatch;
 use crate::schema::selector::{FieldSelector, LabelSelector};
 use crate::server::Server;
 use crate::storage;
 
-/// Objects decoded between two yields to other requests.
-const SLICE: usize = 512;
+/// Objects decoded or written between two yields to other requests.
+pub(crate) const SLICE: usize = 512;
 
 /// Which objects of a collection are meant.
 #[derive(Debug, Clone)]
@@ -45,6 +46,11 @@ impl Selection {
         Ok(Self { labels, fields, resource: call.resource.clone(), all })
     }
 
+    /// Whether every object is meant.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.all
+    }
+
     /// Whether the object is meant.
     pub(crate) fn matches(&self, object: &Arc<Object>) -> bool {
         if self.all {
@@ -57,10 +63,18 @@ impl Selection {
     }
 }
 
+/// One object of a page.
+pub(crate) enum Item {
+    /// To be answered as it is stored.
+    Stored(Entry),
+    /// In the addressed version.
+    View(View),
+}
+
 /// One page of a collection.
 pub(crate) struct Page {
-    /// The objects, in the addressed version.
-    pub items: Vec<View>,
+    /// The objects.
+    pub items: Vec<Item>,
     /// The revision all of them are of.
     pub revision: Revision,
     /// Where the next page begins.
@@ -101,6 +115,8 @@ impl Server {
         let prefix = storage::prefix(&self.store, &call.resource.definition, call.namespace.as_deref());
         let (entries, revision, start) = self.source(call, &prefix).await?;
         let limit = call.query.limit.unwrap_or(usize::MAX);
+        // Nobody looks into what is answered whole and as it is stored.
+        let as_stored = selection.all && call.accept.form == Form::Object;
         let mut items = Vec::with_capacity(limit.min(entries.len() - start));
         let mut next = None;
         for (at, entry) in entries.iter().enumerate().skip(start) {
@@ -111,9 +127,13 @@ impl Server {
             if at % SLICE == SLICE - 1 {
                 tokio::task::yield_now().await;
             }
+            if as_stored {
+                items.push(Item::Stored(entry.clone()));
+                continue;
+            }
             let object = Object::of(entry)?;
             if selection.matches(&object) {
-                items.push(call.resource.view(&object));
+                items.push(Item::View(call.resource.view(&object)));
             }
         }
         let mut page = Page { items, revision, continue_token: None, remaining: None };

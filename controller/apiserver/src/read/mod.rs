@@ -5,7 +5,7 @@ mod snapshots;
 mod stream;
 mod watch;
 
-pub(crate) use list::{Page, Selection};
+pub(crate) use list::{Item, Page, SLICE, Selection};
 pub(crate) use snapshots::Snapshots;
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::json;
-use store::{Event, EventKind, Revision};
+use store::{Entry, Event, EventKind, Revision};
 
 use super::Selection;
 use crate::answer;
@@ -22,6 +22,7 @@ use crate::object::{Object, View};
 use crate::registry::Resource;
 use crate::request::accept::{Accept, Form};
 use crate::schema::table::Include;
+use crate::stored;
 
 /// Writes the lines of one watch.
 pub(super) struct Lines {
@@ -64,9 +65,19 @@ impl Lines {
         Ok(Some(line))
     }
 
-    /// The line of an object the watch begins with.
-    pub(super) fn initial(&mut self, object: &std::sync::Arc<Object>) -> Option<Bytes> {
-        self.selection.matches(object).then(|| self.line("ADDED", &self.resource.view(object)))
+    /// Adds the line of an object the watch begins with, if the watcher is to hear of it.
+    pub(super) fn initial(&mut self, entry: &Entry, out: &mut Vec<u8>) -> Result<(), Error> {
+        if self.selection.is_everything() && self.accept.form == Form::Object {
+            begin("ADDED", out);
+            stored::append(entry, &self.resource, &self.resource.api_version(), out)?;
+            out.extend_from_slice(END);
+            return Ok(());
+        }
+        let object = Object::of(entry)?;
+        if self.selection.matches(&object) {
+            out.extend_from_slice(&self.line("ADDED", &self.resource.view(&object)));
+        }
+        Ok(())
     }
 
     fn line(&mut self, kind: &str, view: &View) -> Bytes {
@@ -129,12 +140,20 @@ pub(super) fn failure(error: &Error) -> Bytes {
     wrap("ERROR", error.status().to_string().as_bytes())
 }
 
+/// The end of a line.
+const END: &[u8] = b"}\n";
+
+/// The beginning of a line, up to its object.
+fn begin(kind: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+}
+
 fn wrap(kind: &str, object: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(object.len() + kind.len() + 24);
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
+    begin(kind, &mut line);
     line.extend_from_slice(object);
-    line.extend_from_slice(b"}\n");
+    line.extend_from_slice(END);
     Bytes::from(line)
 }

@@ -31,7 +31,6 @@ use crate::answer;
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::metrics::Watching;
-use crate::object::Object;
 use crate::server::Server;
 use crate::storage;
 
@@ -206,13 +205,12 @@ impl State {
     fn next_initial(&mut self) -> Option<Bytes> {
         let mut chunk = Vec::new();
         for entry in self.initial.by_ref() {
-            match Object::of(&entry) {
-                Ok(object) => chunk.extend_from_slice(&self.lines.initial(&object).unwrap_or_default()),
-                Err(error) => {
-                    self.ended = true;
-                    chunk.extend_from_slice(&failure(&error));
-                    return Some(Bytes::from(chunk));
-                }
+            let whole = chunk.len();
+            if let Err(error) = self.lines.initial(&entry, &mut chunk) {
+                self.ended = true;
+                chunk.truncate(whole);
+                chunk.extend_from_slice(&failure(&error));
+                return Some(Bytes::from(chunk));
             }
             if chunk.len() >= CHUNK {
                 return Some(Bytes::from(chunk));

@@ -158,11 +158,6 @@ impl Definition {
         }
     }
 
-    /// Whether a stored object can be served as `version` without [`Self::decode`].
-    pub fn serves_stored_bytes(&self, version: &Version) -> bool {
-        version.storage && !self.shares_event_storage()
-    }
-
     fn shares_event_storage(&self) -> bool {
         self.builtin && self.group == events::GROUP
     }

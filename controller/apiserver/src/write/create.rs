@@ -61,15 +61,15 @@ impl Server {
         by: Option<&Call>,
     ) -> Result<Arc<Object>, Error> {
         let generate = meta(&body, "generateName").to_owned();
-        let generated = meta(&body, "name").is_empty() && !generate.is_empty();
+        if generate.is_empty() || !meta(&body, "name").is_empty() {
+            return self.insert_named(resource, body, owner, dry_run, by).await;
+        }
         let mut attempt = 1;
         loop {
             let mut object = body.clone();
-            if generated {
-                set_meta(&mut object, "name", Some(json!(generated_name(&generate))));
-            }
+            set_meta(&mut object, "name", Some(json!(generated_name(&generate))));
             match self.insert_named(resource, object, owner, dry_run, by).await {
-                Err(Error::AlreadyExists(_)) if generated && attempt < NAME_ATTEMPTS => attempt += 1,
+                Err(Error::AlreadyExists(_)) if attempt < NAME_ATTEMPTS => attempt += 1,
                 other => return other,
             }
         }
