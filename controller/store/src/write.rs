@@ -109,7 +109,13 @@ impl<'a> Write<'a> {
         loop {
             let answer = self.core.link.txn(self.txn(fence)?, self.deadline).await;
             match answer.map(|answer| self.read(answer, fence)) {
-                Ok(Outcome::Made(revision)) => return Ok(self.settle(revision).await),
+                Ok(Outcome::Made(revision)) => {
+                    // A full etcd takes removals; who could put something knows that it is full no more.
+                    if self.action.value().is_some() && self.core.is_full() {
+                        self.core.set_full(false);
+                    }
+                    return Ok(self.settle(revision).await);
+                }
                 Ok(Outcome::FenceMoved(now)) => fence = now,
                 Ok(Outcome::Deposed) => return Err(Error::Deposed),
                 Ok(Outcome::Mismatch(current)) => return Err(self.mismatch(current)),

@@ -102,6 +102,14 @@ fn secrets_are_encrypted_saved_and_restored_with_their_key_only() -> Result<()> 
     lab.finish()
 }
 
+/// Whether the real kubectl succeeded, and all that it said.
+fn kubectl(lab: &Lab, words: &[&str]) -> Result<(bool, String)> {
+    let mut command = std::process::Command::new(testkit::tool("kubectl", "KUBECTL")?);
+    let done = command.args(words).env("KUBECONFIG", lab.join("kubeconfig")).env("HOME", lab.files()).output()?;
+    let said = [done.stdout, done.stderr].concat();
+    Ok((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
 #[test]
 fn a_full_etcd_says_so_and_is_helped() -> Result<()> {
     let lab = Lab::up(&["--no-agent", "--etcd-quota", &(8 << 20).to_string()])?;
@@ -124,12 +132,24 @@ fn a_full_etcd_says_so_and_is_helped() -> Result<()> {
     ensure!(status[0]["alarms"][0] == "NOSPACE", "{status}");
     ensure!(lab.run(&["store", "status"])?.ok()?.contains("ALARM"));
     ensure!(lab.run(&["get", "configmap", "big0", "-o", "name"])?.code == 0, "reads go on");
+    let raw = |path: &str| kubectl(&lab, &["get", "--raw", path]);
+    let (alive, ready) = (raw("/livez")?, raw("/readyz")?);
+    ensure!(alive.0, "{}", alive.1);
+    ensure!(!ready.0 && ready.1.contains("clusterctl store defrag"), "a full server calls itself ready: {}", ready.1);
+    let small = lab.write("small.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: small}\n")?;
+    let small = small.display().to_string();
+    let refused = kubectl(&lab, &["create", "-v=8", "--validate=false", "-f", &small])?;
+    ensure!(
+        refused.1.contains("507 Insufficient Storage") && refused.1.contains("(InsufficientStorage)"),
+        "{}",
+        refused.1
+    );
     for number in 0..made {
         lab.run(&["delete", "configmap", &format!("big{number}")])?.ok()?;
     }
     let helped = json(&lab, &["store", "defrag", "-o", "json"])?;
     ensure!(helped[0]["alarms"] == serde_json::json!([]), "{helped}");
-    let path = lab.write("small.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: small}\n")?;
-    lab.run(&["create", "-f", &path.display().to_string()])?.ok()?;
+    lab.run(&["create", "-f", &small])?.ok()?;
+    ensure!(raw("/readyz")?.0, "helped, and still not ready");
     lab.finish()
 }
