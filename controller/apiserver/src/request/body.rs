@@ -80,7 +80,10 @@ pub fn json_noting(bytes: &Bytes, repeated: &mut Vec<String>) -> Result<Value, E
 /// Parses one YAML document; aliases and depth are bounded by the parser's own budget.
 pub fn yaml(bytes: &Bytes) -> Result<Value, Error> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::BadRequest("yaml: the body is not UTF-8".to_owned()))?;
-    serde_saphyr::from_str(text).map_err(|error| Error::BadRequest(format!("yaml: {error}")))
+    serde_saphyr::from_str(text).map_err(|error| {
+        let told = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        Error::BadRequest(format!("yaml: {told}"))
+    })
 }
 
 /// Refuses values nested so deep that they could not be read back.
@@ -117,6 +120,13 @@ mod tests {
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n\
                     f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
         assert!(yaml(&Bytes::from(bomb)).is_err());
+    }
+
+    #[test]
+    fn a_yaml_key_that_comes_twice_is_refused_with_its_place() {
+        let text = "kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  colour: red\n  size: big\n  colour: blue\n";
+        let told = yaml(&Bytes::from(text)).unwrap_err().to_string();
+        assert!(told.starts_with("yaml: error: line 7 column 3: duplicate mapping key `colour`"), "{told}");
     }
 
     #[tokio::test]

@@ -80,7 +80,10 @@ impl Sources {
 
 /// The documents of a text. A `List` is taken apart.
 pub fn parse(origin: &str, text: &str) -> Result<Vec<Document>> {
-    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| anyhow::anyhow!("{origin}: {error}"))?;
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
+        let told = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        anyhow::anyhow!("{origin}: {told}")
+    })?;
     let values: Vec<Value> = values.into_iter().filter(|value| !value.is_null()).collect();
     let several = values.len() > 1;
     let mut documents = Vec::new();
@@ -130,6 +133,10 @@ mod tests {
         assert_eq!(documents[0].identity().unwrap(), ("A", "v1", "a"));
         assert_eq!(documents[1].identity().unwrap_err().to_string(), "f.yaml, document 2: apiVersion is missing");
         assert!(parse("f.yaml", "a: [").unwrap_err().to_string().starts_with("f.yaml: "));
+        let twice = "kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  colour: red\n  size: big\n  colour: blue\n";
+        let told = parse("f.yaml", twice).unwrap_err().to_string();
+        // In the server's own words, which whoever sends YAML by another client reads.
+        assert!(told.starts_with("f.yaml: error: line 7 column 3: duplicate mapping key `colour`"), "{told}");
         assert_eq!(parse("f.yaml", "- 1").unwrap_err().to_string(), "f.yaml: not an object");
     }
 }
