@@ -1,4 +1,4 @@
-//! A host joins from another data directory: with a token, once, as itself; and its agent's client finds the next server.
+//! A host joins from another data directory: with a token, once, as itself.
 
 use std::net::TcpListener;
 

@@ -2,6 +2,7 @@
 //!
 //! Tests named `vm_…` boot machines or build images; `.config/nextest.toml` lets one of them run at a time.
 
+mod agent_failover;
 mod auth;
 mod conditions;
 mod crash;

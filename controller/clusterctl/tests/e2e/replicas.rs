@@ -20,15 +20,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use testkit::{Lab, Scratch};
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 /// What is promised from a leader's death to the next one's lead.
 const FAILOVER: Duration = Duration::from_secs(10);
 
 /// A process that ends with the test.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
-    fn start(command: &mut Command, log: &Path) -> Result<Process> {
+    /// Starts it; what it says goes to a file.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Process> {
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(Process(child.with_context(|| format!("failed to start {command:?}"))?))
@@ -40,7 +41,7 @@ impl Process {
     }
 
     /// Ends it and waits until it is gone.
-    fn end(mut self, signal: Signal) -> Result<()> {
+    pub fn end(mut self, signal: Signal) -> Result<()> {
         self.signal(signal)?;
         self.0.wait()?;
         Ok(())
@@ -92,9 +93,9 @@ impl Cluster {
 }
 
 /// One server, in a directory of its own.
-struct Replica {
-    lab: Lab,
-    process: Option<Process>,
+pub struct Replica {
+    pub lab: Lab,
+    pub process: Option<Process>,
     id: String,
 }
 
@@ -132,7 +133,7 @@ impl Replica {
         Ok(())
     }
 
-    async fn client(&self) -> Result<Client> {
+    pub async fn client(&self) -> Result<Client> {
         let config = Kubeconfig::read_from(self.lab.join("kubeconfig"))?;
         let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
         (config.connect_timeout, config.read_timeout) = (Some(Duration::from_secs(2)), Some(Duration::from_secs(5)));
@@ -145,13 +146,14 @@ impl Replica {
     }
 }
 
-struct World {
+/// Three members and three servers.
+pub struct World {
     cluster: Cluster,
-    replicas: Vec<Replica>,
+    pub replicas: Vec<Replica>,
 }
 
 impl World {
-    async fn new() -> Result<World> {
+    pub async fn new() -> Result<World> {
         let cluster = Cluster::start()?;
         let endpoints = cluster.endpoints();
         let mut replicas = vec![Replica::new(None)?];
@@ -193,7 +195,7 @@ impl World {
         tokio::time::timeout(limit, look).await.with_context(|| format!("nobody leads within {limit:?}"))
     }
 
-    fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         drop(self.cluster);
         for mut replica in self.replicas {
             drop(replica.process.take());
@@ -258,7 +260,7 @@ async fn watch(
     Ok(seen)
 }
 
-fn networks(client: Client) -> Api<DynamicObject> {
+pub fn networks(client: Client) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("photoncloud.dev", "v1alpha1", "TenantNetwork");
     Api::default_namespaced_with(client, &ApiResource::from_gvk(&kind))
 }
