@@ -56,6 +56,9 @@ pub struct PortSpec {
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub allowed_addresses: Vec<String>,
+    /// How much the guest may send and receive; as much as there is when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
     /// SecurityGroups of this namespace. Without any the Port is open to its network; with one, only what the groups allow comes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
@@ -64,6 +67,20 @@ pub struct PortSpec {
     /// Host that carries it; set by the scheduler with the VirtualMachine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+}
+
+/// Limits of a Port. What exceeds one for longer than a second is dropped.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Bandwidth {
+    /// What the guest receives, in megabits (a million bits) a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 400_000))]
+    pub ingress_mbit: Option<u32>,
+    /// What the guest sends, in megabits (a million bits) a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 400_000))]
+    pub egress_mbit: Option<u32>,
 }
 
 /// What the agent says of the Port.

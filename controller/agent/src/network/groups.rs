@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crds::SecurityGroup;
 use crds::security_group::{RuleDirection, SecurityRule};
-use host::firewall::{Direction, Group, GroupId, Guest, Policy, Remote, Rule, Traffic, Transport};
+use host::firewall::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
 use kube::ResourceExt;
 
 use super::error::Error;
@@ -27,7 +27,7 @@ const INVALID: &str = "InvalidSecurityGroup";
 /// Reason of a port with groups on a host that cannot enforce them.
 const UNABLE: &str = "StatefulFilterUnavailable";
 
-/// What the ports here and elsewhere make of the tenant's groups; nothing when no port here has any. And whose groups cannot
+/// What the ports here and elsewhere make of the tenant's groups; nothing when no port here has any, nor a limit. And whose groups cannot
 /// be enforced: these ports are closed.
 pub fn policy(
     wanted: &Wanted,
@@ -38,18 +38,20 @@ pub fn policy(
     let rules: BTreeMap<&str, Result<Vec<Rule>, String>> =
         by_name.iter().map(|(name, group)| (name.as_str(), rules(group, &by_name))).collect();
     let (mut guests, mut closed, mut used) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for port in wanted.ports.iter().filter(|port| !port.groups.is_empty()) {
-        let mine = match enforceable(port, &rules, ability) {
+    let concerned = |port: &&WantedPort| !port.groups.is_empty() || port.rate != Rate::default();
+    for port in wanted.ports.iter().filter(concerned) {
+        let access = match enforceable(port, &rules, ability) {
+            Ok(()) if port.groups.is_empty() => Access::Open,
             Ok(()) => {
                 used.extend(port.groups.iter().map(String::as_str));
-                Some(port.groups.iter().map(|name| id(by_name.get(name).copied())).collect())
+                Access::Groups(port.groups.iter().map(|name| id(by_name.get(name).copied())).collect())
             }
             Err((reason, message)) => {
                 closed.push(Refused { uid: port.uid.clone(), name: port.name.clone(), reason, message });
-                None
+                Access::Closed
             }
         };
-        guests.push(Guest { tap: link(&port.tap)?, groups: mine });
+        guests.push(Guest { tap: link(&port.tap)?, access, rate: port.rate });
     }
     if guests.is_empty() {
         return Ok((None, closed));
@@ -77,7 +79,9 @@ fn enforceable(
     rules: &BTreeMap<&str, Result<Vec<Rule>, String>>,
     ability: &Ability,
 ) -> Result<(), (&'static str, String)> {
-    if let Err(why) = ability {
+    if let Err(why) = ability
+        && !port.groups.is_empty()
+    {
         let message = format!("The port is closed, because this host cannot enforce spec.securityGroups: {why}.");
         return Err((UNABLE, message));
     }

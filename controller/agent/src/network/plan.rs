@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crds::{Port, TenantNetwork};
-use host::firewall::Policy;
+use host::firewall::{Policy, Rate};
 use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
@@ -94,6 +94,8 @@ pub struct WantedPort {
     pub hostname: String,
     /// What else its guest may speak under.
     pub further: Vec<Ipv4Addr>,
+    /// How fast its guest may be.
+    pub rate: Rate,
     /// Groups that it names.
     pub groups: Vec<String>,
 }
@@ -217,6 +219,10 @@ pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
         name: port.name_any(),
         mac: parse_mac(mac).ok_or_else(|| invalid(&name, "spec.mac", mac, "must be a unicast hardware address"))?,
         ip: ip.parse().map_err(|_| invalid(&name, "spec.ip", ip, "must be an IPv4 address"))?,
+        rate: port
+            .spec
+            .bandwidth
+            .map_or_else(Rate::default, |limits| Rate { ingress: limits.ingress_mbit, egress: limits.egress_mbit }),
         groups: port.spec.security_groups.clone(),
         hostname: port.spec.hostname.clone().unwrap_or_else(|| port.name_any()),
     }))

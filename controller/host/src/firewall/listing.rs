@@ -45,7 +45,10 @@ fn element(set: &str, listed: &Value) -> Element {
         Some([tap, verdict]) => Element {
             set: set.to_owned(),
             key: format!("\"{}\"", text(tap)),
-            leads_to: Some(text(&verdict["goto"]["target"])),
+            leads_to: Some(match verdict.as_str() {
+                Some(limit) => format!("\"{limit}\""),
+                None => format!("goto {}", text(&verdict["goto"]["target"])),
+            }),
         },
         _ => Element { set: set.to_owned(), key: text(listed), leads_to: None },
     }

@@ -36,7 +36,7 @@ use crate::link::{Change, Changes};
 use crate::nft::{nft, write};
 
 pub use crate::nft::{Error, Place, Result};
-pub use policy::{Direction, Group, GroupId, Guest, Policy, Remote, Rule, Traffic, Transport};
+pub use policy::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
 pub use probe::probe;
 
 /// How the table was written last and how it was listed then: to be kept across restarts, and handed in the next time.
@@ -44,11 +44,13 @@ pub use probe::probe;
 pub struct Stands {
     chains: BTreeMap<String, Vec<String>>,
     sets: BTreeMap<String, String>,
+    #[serde(default)]
+    limits: BTreeMap<String, String>,
     answers: String,
     listed: Option<String>,
 }
 
-/// One element of one set, or of a map when it leads somewhere.
+/// One element of one set, or of a map when it leads somewhere: to a chain, or to a limit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Element {
     set: String,
@@ -61,6 +63,8 @@ struct Element {
 struct Table {
     /// Sets and maps with their types.
     sets: BTreeMap<String, String>,
+    /// Limits with their rates.
+    limits: BTreeMap<String, String>,
     /// Chains with their lines.
     chains: BTreeMap<String, Vec<String>>,
     elements: BTreeSet<Element>,
@@ -99,12 +103,13 @@ pub async fn ensure(place: &Place, policy: &Policy, stands: &mut Stands) -> Resu
         write(place, "change the firewall", script).await?;
         let message = format!("changed the firewall {} with {lines} instructions", place.table);
         changes.extend([Change::new("FirewallChanged", message)]);
-        if wanted.sets == stands.sets && wanted.chains == stands.chains {
+        if wanted.sets == stands.sets && wanted.chains == stands.chains && wanted.limits == stands.limits {
             return Ok(changes);
         }
     }
     let listed = look(place).await?.rules;
-    *stands = Stands { listed, sets: wanted.sets, chains: wanted.chains, answers: wanted.answers };
+    *stands =
+        Stands { listed, sets: wanted.sets, chains: wanted.chains, answers: wanted.answers, limits: wanted.limits };
     Ok(changes)
 }
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::link::LinkName;
 
-/// All guests with groups of one network here, and the groups that count for them.
+/// All guests of one network here that have groups or limits, and the groups that count for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The guests.
@@ -29,8 +29,30 @@ pub struct Policy {
 pub struct Guest {
     /// Its tap.
     pub tap: LinkName,
-    /// Its groups; none means that it is cut off, because they cannot be enforced.
-    pub groups: Option<BTreeSet<GroupId>>,
+    /// Who may speak with it, and it with whom.
+    pub access: Access,
+    /// How fast.
+    pub rate: Rate,
+}
+
+/// Who may speak with a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever is on the network.
+    Open,
+    /// Whom its groups allow.
+    Groups(BTreeSet<GroupId>),
+    /// Nobody, because its groups cannot be enforced.
+    Closed,
+}
+
+/// Limits in megabits (a million bits) a second; none where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// What the guest receives.
+    pub ingress: Option<u32>,
+    /// What it sends.
+    pub egress: Option<u32>,
 }
 
 /// A group.

@@ -1,8 +1,6 @@
 //! The table of a policy.
 
-use std::collections::BTreeSet;
-
-use super::policy::{Direction, Group, GroupId, Policy, Remote, Rule, Traffic, Transport};
+use super::policy::{Access, Direction, Group, GroupId, Policy, Remote, Rule, Traffic, Transport};
 use super::{Element, Table};
 use crate::link::LinkName;
 
@@ -15,6 +13,10 @@ const ABOUT: u32 = 0x2000_0000;
 const SAID_BY: &str = "said_by";
 /// Leads from a tap to the chain that judges what its guest hears.
 const HEARD_BY: &str = "heard_by";
+/// Leads from a tap to the limit of what its guest sends.
+const SENT_BY: &str = "sent_by";
+/// Leads from a tap to the limit of what its guest receives.
+const RECEIVED_BY: &str = "received_by";
 
 pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
     let mut table = Table::default();
@@ -24,19 +26,38 @@ pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
     for map in [SAID_BY, HEARD_BY] {
         table.sets.insert(map.to_owned(), "ifname : verdict".to_owned());
     }
+    for map in [SENT_BY, RECEIVED_BY] {
+        table.sets.insert(map.to_owned(), "ifname : limit".to_owned());
+    }
     base_chains(&mut table, policy);
     for group in &policy.groups {
         add_group(&mut table, group);
     }
     for guest in &policy.guests {
-        let (mark, chains) = combination(policy, guest.groups.as_ref());
-        table.chains.extend(chains);
-        for (map, way) in [(SAID_BY, "from"), (HEARD_BY, "to")] {
-            let leads_to = Some(format!("{way}_{mark}"));
-            table.elements.insert(Element { set: map.to_owned(), key: format!("\"{}\"", guest.tap), leads_to });
+        let mut lead = |map: &str, to: String| {
+            let key = format!("\"{}\"", guest.tap);
+            table.elements.insert(Element { set: map.to_owned(), key, leads_to: Some(to) });
+        };
+        if let Some((mark, chains)) = combination(policy, &guest.access) {
+            table.chains.extend(chains);
+            lead(SAID_BY, format!("goto from_{mark}"));
+            lead(HEARD_BY, format!("goto to_{mark}"));
+        }
+        for (map, rate) in [(SENT_BY, guest.rate.egress), (RECEIVED_BY, guest.rate.ingress)] {
+            let Some(megabits) = rate else { continue };
+            // Of this tap and this rate, for a limit cannot be changed.
+            let limit = format!("{map}_{}_{megabits}", GroupId::of_owner(guest.tap.as_str()));
+            lead(map, format!("\"{limit}\""));
+            table.limits.insert(limit, limit_of(megabits));
         }
     }
     table
+}
+
+/// The kernel lets a second's worth and the burst come at once. The burst makes room for the largest packet that a tap passes on
+/// (64 KiB), of which a slow limit would otherwise let none through.
+fn limit_of(megabits: u32) -> String {
+    format!("rate over {} bytes/second burst 65536 bytes", u64::from(megabits) * 125_000)
 }
 
 /// The table that marks what belongs to a conversation begun by the other side: after connection tracking has looked (-200),
@@ -60,9 +81,9 @@ fn base_chains(table: &mut Table, policy: &Policy) {
         all.extend(lines);
         all
     };
-    let passes = |dhcp: String, map: String| {
+    let passes = |limit: String, dhcp: String, map: String| {
         let about = format!("meta mark and {ABOUT:#x} == {ABOUT:#x} accept");
-        vec!["ether type arp accept".to_owned(), about, dhcp, map]
+        vec![limit, "ether type arp accept".to_owned(), about, dhcp, map]
     };
     let asked = format!("ip daddr {{ 255.255.255.255, {gateway} }} udp sport 68 udp dport 67 accept");
     let served = format!("ip saddr {gateway} udp sport 67 udp dport 68 accept");
@@ -72,10 +93,11 @@ fn base_chains(table: &mut Table, policy: &Policy) {
         "fresh".to_owned(),
         chain("prerouting", -400, vec![format!("meta mark set meta mark and {nothing:#x}")]),
     );
-    let said = passes(asked, format!("iifname vmap @{SAID_BY}"));
+    let said = passes(format!("limit name iifname map @{SENT_BY} drop"), asked, format!("iifname vmap @{SAID_BY}"));
     table.chains.insert("said".to_owned(), chain("prerouting", 100, said));
     // Before br_netfilter's last, which confirms the connection: what is dropped here never was one.
-    let heard = passes(served, format!("oifname vmap @{HEARD_BY}"));
+    let heard =
+        passes(format!("limit name oifname map @{RECEIVED_BY} drop"), served, format!("oifname vmap @{HEARD_BY}"));
     table.chains.insert("heard".to_owned(), chain("postrouting", 0, heard));
 }
 
@@ -91,11 +113,18 @@ fn add_group(table: &mut Table, group: &Group) {
     }
 }
 
-/// The four chains of a combination of groups, and the mark in their names.
-fn combination(policy: &Policy, groups: Option<&BTreeSet<GroupId>>) -> (String, Vec<(String, Vec<String>)>) {
-    let Some(groups) = groups else {
-        let shut = |way: &str| (format!("{way}_closed"), vec!["drop".to_owned()]);
-        return ("closed".to_owned(), vec![shut("from"), shut("to")]);
+/// Chains with their lines.
+type Chains = Vec<(String, Vec<String>)>;
+
+/// The four chains of a combination of groups, and the mark in their names; none for a guest that is open.
+fn combination(policy: &Policy, access: &Access) -> Option<(String, Chains)> {
+    let groups = match access {
+        Access::Open => return None,
+        Access::Groups(groups) => groups,
+        Access::Closed => {
+            let shut = |way: &str| (format!("{way}_closed"), vec!["drop".to_owned()]);
+            return Some(("closed".to_owned(), vec![shut("from"), shut("to")]));
+        }
     };
     let mark = GroupId::of_all(groups).to_string();
     let of_them = || policy.groups.iter().filter(|group| groups.contains(&group.id));
@@ -116,7 +145,7 @@ fn combination(policy: &Policy, groups: Option<&BTreeSet<GroupId>>) -> (String, 
         (format!("to_{mark}"), through(Some(answers("to")), "in")),
         (format!("to_back_{mark}"), to_back),
     ];
-    (mark, chains)
+    Some((mark, chains))
 }
 
 /// What begins a conversation that the rule allows.

@@ -15,6 +15,9 @@ pub(super) fn removal(name: &LinkName) -> String {
 pub(super) fn whole(name: &LinkName, table: &Table) -> String {
     let mut text = removal(name);
     text.push_str(&format!("table bridge {name} {{\n"));
+    for (limit, rate) in &table.limits {
+        text.push_str(&format!("  limit {limit} {{ {rate}; }}\n"));
+    }
     for (set, types) in &table.sets {
         text.push_str(&format!("  {} {set} {{ type {types}; }}\n", noun(types)));
     }
@@ -37,6 +40,8 @@ pub(super) fn difference(name: &LinkName, before: &Stands, wanted: &Table, found
         text.push_str(&line);
         text.push('\n');
     };
+    let new_limits = wanted.limits.iter().filter(|(limit, _)| !before.limits.contains_key(*limit));
+    new_limits.for_each(|(limit, rate)| say(format!("add limit bridge {name} {limit} {{ {rate}; }}")));
     let new_sets = wanted.sets.iter().filter(|(set, _)| !before.sets.contains_key(*set));
     new_sets.for_each(|(set, types)| say(format!("add {} bridge {name} {set} {{ type {types}; }}", noun(types))));
     for chain in wanted.chains.keys().filter(|chain| !before.chains.contains_key(*chain)) {
@@ -59,6 +64,9 @@ pub(super) fn difference(name: &LinkName, before: &Stands, wanted: &Table, found
     added.lines().for_each(|line| say(line.to_owned()));
     before.chains.keys().filter(gone).for_each(|chain| say(format!("flush chain bridge {name} {chain}")));
     before.chains.keys().filter(gone).for_each(|chain| say(format!("delete chain bridge {name} {chain}")));
+    for limit in before.limits.keys().filter(|limit| !wanted.limits.contains_key(*limit)) {
+        say(format!("delete limit bridge {name} {limit}"));
+    }
     for (set, types) in before.sets.iter().filter(|(set, _)| !wanted.sets.contains_key(*set)) {
         say(format!("delete {} bridge {name} {set}", noun(types)));
     }
@@ -70,7 +78,7 @@ fn elements<'a>(verb: &str, name: &LinkName, all: impl Iterator<Item = &'a Eleme
     let mut by_set: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for one in all {
         let key = &one.key;
-        let text = one.leads_to.as_ref().map_or_else(|| key.clone(), |chain| format!("{key} : goto {chain}"));
+        let text = one.leads_to.as_ref().map_or_else(|| key.clone(), |chain| format!("{key} : {chain}"));
         by_set.entry(&one.set).or_default().push(text);
     }
     let line =

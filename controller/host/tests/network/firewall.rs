@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use host::firewall::{self, Direction, Group, GroupId, Guest, Place, Policy, Remote, Rule, Stands, Traffic, Transport};
+use host::firewall::{
+    self, Access, Direction, Group, GroupId, Guest, Place, Policy, Rate, Remote, Rule, Stands, Traffic, Transport,
+};
 use host::link::{Changes, watch_namespace};
 use host::netns;
 
@@ -46,8 +48,10 @@ struct Lab {
     guests: Vec<Room>,
     stands: [Stands; 2],
     groups: Vec<Group>,
+    /// Of everybody who is placed.
+    rate: Rate,
     /// Guest and its groups.
-    placed: Vec<(u8, Option<BTreeSet<GroupId>>)>,
+    placed: Vec<(u8, Access)>,
 }
 
 impl Lab {
@@ -56,7 +60,15 @@ impl Lab {
         let mut network = Network::new(&hosts, vni).await;
         let guests = vec![network.guest(11, 0).await, network.guest(12, 0).await, network.guest(13, 1).await];
         network.ensure(&hosts).await;
-        Lab { _hosts: hosts, network, guests, stands: Default::default(), groups: Vec::new(), placed: Vec::new() }
+        Lab {
+            _hosts: hosts,
+            network,
+            guests,
+            stands: Default::default(),
+            groups: Vec::new(),
+            rate: Rate::default(),
+            placed: Vec::new(),
+        }
     }
 
     fn room(&self, number: u8) -> &Room {
@@ -76,19 +88,22 @@ impl Lab {
 
     fn put(&mut self, number: u8, groups: &[&str]) {
         self.placed.retain(|(other, _)| *other != number);
-        self.placed.push((number, Some(groups.iter().map(|of| id(of)).collect())));
+        self.placed.push((number, Access::Groups(groups.iter().map(|of| id(of)).collect())));
     }
 
     fn policy(&self, host: usize) -> Policy {
-        let guest = |(number, groups): &(u8, Option<BTreeSet<GroupId>>)| Guest {
+        let guest = |(number, access): &(u8, Access)| Guest {
             tap: name(&format!("g{number}")),
-            groups: groups.clone(),
+            access: access.clone(),
+            rate: self.rate,
         };
         let here = |(number, _): &&(u8, _)| usize::from(*number == 13) == host;
         let mut groups = self.groups.clone();
         for group in &mut groups {
-            let of_it =
-                self.placed.iter().filter(|(_, groups)| groups.as_ref().is_some_and(|all| all.contains(&group.id)));
+            let of_it = self
+                .placed
+                .iter()
+                .filter(|(_, groups)| matches!(groups, Access::Groups(all) if all.contains(&group.id)));
             group.members.extend(of_it.map(|(number, _)| address(*number)));
         }
         let guests = self.placed.iter().filter(here).map(guest).collect();
@@ -97,9 +112,9 @@ impl Lab {
 
     async fn ensure(&mut self) -> [Changes; 2] {
         let mut all = <[Changes; 2]>::default();
-        for host in 0..2 {
+        for (host, changes) in all.iter_mut().enumerate() {
             let policy = self.policy(host);
-            all[host] = firewall::ensure(&self.place(host), &policy, &mut self.stands[host]).await.unwrap();
+            *changes = firewall::ensure(&self.place(host), &policy, &mut self.stands[host]).await.unwrap();
         }
         all
     }
@@ -212,7 +227,7 @@ async fn egress_is_limited_once_a_rule_speaks_of_it_and_a_closed_guest_has_dhcp_
     lab.ensure().await;
     assert!(lab.connect(11, 12, 443).await.is_ok() && lab.connect(11, 12, 444).await.is_ok());
 
-    lab.placed = vec![(11, None)];
+    lab.placed = vec![(11, Access::Closed)];
     lab.ensure().await;
     assert!(lab.connect(11, 12, 443).await.is_err() && lab.connect(12, 11, 22).await.is_err());
     let gateway = &lab.network.cells[0];
@@ -318,6 +333,40 @@ async fn a_member_is_an_element_ten_thousand_are_listed_and_another_hand_is_undo
     let shown =
         || async { lab.network.cells[0].shell("cat /proc/sys/net/bridge/bridge-nf-call-iptables").trim() == "1" };
     eventually("bridged packets are shown", shown).await;
+}
+
+/// How many of a thousand datagrams of 1,400 bytes come, sent as fast as they are taken, and how long that took.
+fn flood(from: &UdpSocket, to: &UdpSocket) -> (usize, Duration) {
+    let (at, begun) = (to.local_addr().unwrap(), Instant::now());
+    to.set_nonblocking(true).unwrap();
+    let (mut heard, mut buffer) = (0, [0; 2048]);
+    for _ in 0..1000 {
+        from.send_to(&[7; 1400], at).unwrap();
+        while to.recv(&mut buffer).is_ok() {
+            heard += 1;
+        }
+    }
+    (heard, begun.elapsed())
+}
+
+#[tokio::test]
+async fn a_guest_sends_and_receives_no_faster_than_it_may() {
+    let mut lab = Lab::new(10_034).await;
+    let (limited, free) = (lab.udp(11, 9).await, lab.udp(12, 9).await);
+    assert!(flood(&limited, &free).0 > 500 && flood(&free, &limited).0 > 500, "without a limit all of it comes");
+    lab.placed = vec![(11, Access::Open)];
+    lab.rate = Rate { ingress: Some(2), egress: Some(1) };
+    assert_eq!(reasons(&lab.ensure().await[0]), ["FirewallWritten"]);
+    for (megabits, (heard, time)) in [(1, flood(&limited, &free)), (2, flood(&free, &limited))] {
+        println!("{heard} of 1000 came at {megabits} Mbit/s in {time:?}");
+        // A second's worth and the burst at once, then as much as time has passed. The bridge counts the frame's header, too.
+        let most = (125_000.0 * f64::from(megabits) * (1.0 + time.as_secs_f64()) + 65_536.0) / 1400.0;
+        assert!(heard > 50 && (heard as f64) < most, "{heard} of 1000 at {megabits} Mbit/s in {time:?}");
+    }
+    lab.rate.egress = None;
+    assert_eq!(reasons(&lab.ensure().await[0]), ["FirewallChanged"]);
+    assert!(lab.ensure().await[0].is_empty());
+    assert!(flood(&limited, &free).0 > 500, "it was the limit");
 }
 
 fn cell_setting(room: &Room, value: &str) {

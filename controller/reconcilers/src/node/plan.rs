@@ -107,6 +107,7 @@ fn port(node: &Node) -> Port {
         mac: None,
         hostname: Some(node.name_any()),
         allowed_addresses: Vec::new(),
+        bandwidth: None,
         security_groups: Vec::new(),
         host: None,
     };

@@ -37,6 +37,16 @@ fn without_groups_there_is_no_firewall() {
 }
 
 #[test]
+fn a_limit_alone_leaves_the_port_open_whatever_the_host_can() {
+    let mut slow = (*samples::port(2)).clone();
+    slow.spec.bandwidth = Some(crds::port::Bandwidth { ingress_mbit: Some(10), egress_mbit: None });
+    let (told, closed) = policy(&here(&[Arc::new(slow), samples::port(3)]), &[], &Err("no".to_owned())).unwrap();
+    let guests = told.unwrap().guests;
+    assert_eq!((guests.len(), closed), (1, Vec::new()));
+    assert_eq!((&guests[0].access, guests[0].rate), (&Access::Open, Rate { ingress: Some(10), egress: None }));
+}
+
+#[test]
 fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_there() {
     let mut network = here(&[port(2, &["web"]), port(3, &["clients"]), samples::port(4)]);
     let elsewhere = |number: u8, groups: &[&str]| Elsewhere {
@@ -55,8 +65,8 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
     let (policy, closed) = policy(&network, &all, &Ok(())).unwrap();
     let policy = policy.unwrap();
     assert_eq!(closed, []);
-    let in_groups: Vec<_> = policy.guests.iter().map(|guest| guest.groups.clone().unwrap()).collect();
-    assert_eq!(in_groups, [ids(&["web"]), ids(&["clients"])]);
+    let in_groups: Vec<_> = policy.guests.iter().map(|guest| guest.access.clone()).collect();
+    assert_eq!(in_groups, [Access::Groups(ids(&["web"])), Access::Groups(ids(&["clients"]))]);
     let last = |group: &Group| group.members.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
     let told: Vec<_> = policy.groups.iter().map(|group| (group.id, group.rules.len(), last(group))).collect();
     let id = |name| GroupId::of_owner(&format!("uid-of-{name}"));
@@ -68,7 +78,7 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
 fn whose_group_is_missing_or_cannot_be_enforced_is_closed_and_told_why() {
     let ports = [port(2, &["web", "typo"]), port(3, &["web"]), samples::port(4)];
     let (told, closed) = policy(&here(&ports), &[web()], &Ok(())).unwrap();
-    let open: Vec<bool> = told.unwrap().guests.iter().map(|guest| guest.groups.is_some()).collect();
+    let open: Vec<bool> = told.unwrap().guests.iter().map(|guest| guest.access != Access::Closed).collect();
     assert_eq!(open, [false, true]);
     assert_eq!(closed.len(), 1);
     assert_eq!((closed[0].name.as_str(), closed[0].reason), ("p2", "SecurityGroupNotFound"));
@@ -77,7 +87,7 @@ fn whose_group_is_missing_or_cannot_be_enforced_is_closed_and_told_why() {
     let unable = Err("there is no br_netfilter".to_owned());
     let (told, closed) = policy(&here(&ports), &[web()], &unable).unwrap();
     let told = told.unwrap();
-    assert!(told.guests.iter().all(|guest| guest.groups.is_none()) && !told.stateful);
+    assert!(told.guests.iter().all(|guest| guest.access == Access::Closed) && !told.stateful);
     assert_eq!(closed.iter().map(|one| one.reason).collect::<Vec<_>>(), ["StatefulFilterUnavailable"; 2]);
 
     for (rule, field) in [

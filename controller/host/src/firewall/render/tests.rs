@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::policy::{Guest, Policy};
+use super::super::policy::{Guest, Policy, Rate};
 use super::super::{Stands, script};
 use super::*;
 
@@ -31,10 +31,16 @@ fn policy() -> Policy {
     };
     let guest = |tap: &str, groups: Option<&[&str]>| Guest {
         tap: tap.parse().unwrap(),
-        groups: groups.map(|all| all.iter().map(|of| id(of)).collect()),
+        access: groups.map_or(Access::Closed, |all| Access::Groups(all.iter().map(|of| id(of)).collect())),
+        rate: Rate::default(),
+    };
+    let limited = Guest {
+        tap: "tap4".parse().unwrap(),
+        access: Access::Open,
+        rate: Rate { ingress: Some(100), egress: Some(1) },
     };
     Policy {
-        guests: vec![guest("tap1", Some(&["web"])), guest("tap2", Some(&["clients"])), guest("tap3", None)],
+        guests: vec![guest("tap1", Some(&["web"])), guest("tap2", Some(&["clients"])), guest("tap3", None), limited],
         groups: vec![group("web", web, &[11]), group("clients", Vec::new(), &[12, 13])],
         gateway: [10, 1, 0, 1].into(),
         stateful: true,
@@ -47,6 +53,7 @@ fn written(policy: &Policy) -> (Stands, Table) {
     let stands = Stands {
         chains: table.chains.clone(),
         sets: table.sets.clone(),
+        limits: table.limits.clone(),
         answers: table.answers.clone(),
         listed: Some("as written".into()),
     };
@@ -86,12 +93,30 @@ fn a_rule_changes_its_groups_chains_and_a_group_that_goes_takes_its_own_along() 
     assert!(said.contains("delete chain bridge fw1 to_closed\n") && !said.contains("answers"));
 }
 
+#[test]
+fn another_rate_is_another_limit_and_the_old_one_goes() {
+    let (stands, before) = written(&policy());
+    let mut other = policy();
+    other.guests[3].rate = Rate { ingress: Some(200), egress: Some(1) };
+    let script = script::difference(&name(), &stands, &table(&name(), &other), &before.elements);
+    let tap = id("tap4");
+    assert_eq!(
+        script,
+        format!(
+            "add limit bridge fw1 received_by_{tap}_200 {{ rate over 25000000 bytes/second burst 65536 bytes; }}\n\
+             delete element bridge fw1 received_by {{ \"tap4\" : \"received_by_{tap}_100\" }}\n\
+             add element bridge fw1 received_by {{ \"tap4\" : \"received_by_{tap}_200\" }}\n\
+             delete limit bridge fw1 received_by_{tap}_100\n"
+        )
+    );
+}
+
 proptest! {
     #[test]
     fn whatever_owners_and_taps_are_called_adds_no_line_and_no_sign(owner in "\\PC{0,40}|[a-z\"{};\n#@$.-]{0,15}", tap in "\\PC{0,20}|[a-z\"{};\n#.-]{0,15}") {
         let mut odd = policy();
         odd.groups[1].id = id(&owner);
-        odd.guests[1].groups = Some([id(&owner)].into());
+        odd.guests[1].access = Access::Groups([id(&owner)].into());
         if let Ok(tap) = tap.parse::<LinkName>() {
             odd.guests[0].tap = tap;
         }
