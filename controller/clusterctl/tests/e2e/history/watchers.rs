@@ -102,8 +102,8 @@ impl Watcher {
     }
 
     async fn list(&mut self, server: usize) {
-        let mut options = ListParams::default();
-        options.field_selector = self.watched.key.as_ref().map(|key| format!("metadata.name={key}"));
+        let field_selector = self.watched.key.as_ref().map(|key| format!("metadata.name={key}"));
+        let options = ListParams { field_selector, ..ListParams::default() };
         let Ok(list) = self.servers[server].list(&options).await else { return tokio::task::yield_now().await };
         let revision = list.metadata.resource_version.and_then(|revision| revision.parse().ok());
         let named = |object: &DynamicObject| Some((object.metadata.name.clone()?, registers::version(object).ok()?));
