@@ -21,7 +21,7 @@ const LEAF_DAYS: u32 = 365;
 /// A third of a leaf's life: whoever asks once a month never meets an expired one.
 const LEAF_RENEW_DAYS: u32 = 120;
 /// Clocks of other machines may be behind ours.
-const BACKDATED: Duration = Duration::from_secs(3600);
+pub(crate) const BACKDATED: Duration = Duration::from_secs(3600);
 
 const CA: &str = "ca";
 
@@ -120,18 +120,23 @@ impl Authority {
     /// Issues a certificate with a new key, for a year.
     pub fn issue(&self, subject: &Subject, usage: &Usage) -> Result<Identity> {
         let key = generate()?;
-        Ok(Identity { cert_pem: self.sign(&key, subject, usage)?, key_pem: key.serialize_pem() })
+        Ok(Identity { cert_pem: self.sign(&key, subject, usage, DAY * LEAF_DAYS)?, key_pem: key.serialize_pem() })
     }
 
     /// Certifies a key that somebody else keeps, for a year. Of the request only the key counts: who it is for and what it
     /// is good for is the caller's decision.
     pub fn certify(&self, request_pem: &str, subject: &Subject, usage: &Usage) -> Result<String> {
-        let request = CertificateSigningRequestParams::from_pem(request_pem)
-            .map_err(|source| Error::Certificate { action: "read a certificate request", source })?;
-        self.sign(&request.public_key, subject, usage)
+        self.certify_for(request_pem, subject, usage, DAY * LEAF_DAYS)
     }
 
-    fn sign(&self, key: &impl PublicKeyData, subject: &Subject, usage: &Usage) -> Result<String> {
+    /// The same for another time than a year.
+    pub fn certify_for(&self, request_pem: &str, subject: &Subject, usage: &Usage, life: Duration) -> Result<String> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(|source| Error::Certificate { action: "read a certificate request", source })?;
+        self.sign(&request.public_key, subject, usage, life)
+    }
+
+    fn sign(&self, key: &impl PublicKeyData, subject: &Subject, usage: &Usage, life: Duration) -> Result<String> {
         let failed = |source| Error::Certificate { action: "issue a certificate", source };
         let mut params = CertificateParams::new(usage.names().to_vec()).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
@@ -139,7 +144,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usage.purposes();
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, LEAF_DAYS);
+        set_validity(&mut params, life);
         let unnamed = params.signed_by(key, &self.issuer).map_err(failed)?;
         Ok(to_pem(&with_subject(unnamed.der(), subject, self.issuer.key())?))
     }
@@ -191,15 +196,15 @@ fn self_signed(common_name: &str, key: &KeyPair) -> Result<String> {
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    set_validity(&mut params, CA_DAYS);
+    set_validity(&mut params, DAY * CA_DAYS);
     let cert = params
         .self_signed(key)
         .map_err(|source| Error::Certificate { action: "make the authority's certificate", source })?;
     Ok(cert.pem())
 }
 
-fn set_validity(params: &mut CertificateParams, days: u32) {
+fn set_validity(params: &mut CertificateParams, life: Duration) {
     let now = date_time_ymd(1970, 1, 1) + since_epoch();
     params.not_before = now - BACKDATED;
-    params.not_after = now + DAY * days;
+    params.not_after = now + life;
 }

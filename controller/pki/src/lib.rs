@@ -8,13 +8,18 @@
 mod authority;
 mod inspect;
 mod name;
+mod renewal;
 mod store;
 mod tls;
 mod token_key;
 
 pub use authority::{Authority, Identity, Usage, request};
 pub use name::{Subject, subject_of};
-pub use tls::{client_config, install_crypto_provider, open_server_config, optional_server_config, server_config};
+pub use renewal::{Shown, renew_at, request_for};
+pub use tls::{
+    client_config, install_crypto_provider, open_server_config, open_server_config_showing, optional_server_config,
+    server_config, server_config_showing,
+};
 pub use token_key::TokenKey;
 
 use std::path::PathBuf;

@@ -43,8 +43,8 @@ pub struct AgentOptions {
     pub image_cache: Option<PathBuf>,
     /// Where the door shall listen.
     pub listen: SocketAddr,
-    /// The agent's certificate and key.
-    pub identity: pki::Identity,
+    /// The agent's certificate and key, as its doors show them.
+    pub identity: pki::Shown,
     /// Who signed the API server's certificate.
     pub ca_pem: String,
 }

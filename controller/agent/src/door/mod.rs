@@ -69,9 +69,9 @@ pub struct Door {
 
 impl Door {
     /// Listens.
-    pub async fn open(address: SocketAddr, identity: &pki::Identity, ca_pem: &str) -> Result<Door, Error> {
+    pub async fn open(address: SocketAddr, identity: &pki::Shown, ca_pem: &str) -> Result<Door, Error> {
         let failed = |source| Error::Listen { address, source };
-        let config = pki::server_config(identity, ca_pem)?;
+        let config = pki::server_config_showing(identity, ca_pem)?;
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Door { listener, tls: TlsAcceptor::from(Arc::new(config)), address })

@@ -25,6 +25,7 @@ async fn house() -> House {
     let names = vec!["host0".to_owned()];
     let subject = Subject::new("system:agent:host0", ["system:agents"]);
     let identity = authority.issue(&subject, &Usage::Both { names }).unwrap();
+    let identity = pki::Shown::new(&identity).unwrap();
     let door = Door::open("127.0.0.1:0".parse().unwrap(), &identity, authority.cert_pem()).await.unwrap();
     let layout = Layout::new(&dir.path().join("data")).unwrap();
     layout.create().unwrap();

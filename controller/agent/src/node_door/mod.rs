@@ -94,8 +94,8 @@ impl NodeDoors {
     ///
     /// # Errors
     /// [`Error::Certificate`].
-    pub fn new(identity: &pki::Identity, api: Client) -> Result<NodeDoors, Error> {
-        let tls = TlsAcceptor::from(Arc::new(pki::open_server_config(identity)?));
+    pub fn new(identity: &pki::Shown, api: Client) -> Result<NodeDoors, Error> {
+        let tls = TlsAcceptor::from(Arc::new(pki::open_server_config_showing(identity)?));
         Ok(NodeDoors { tls, api, open: Mutex::default() })
     }
 

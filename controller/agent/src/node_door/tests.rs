@@ -53,7 +53,7 @@ impl House {
                 Ok::<_, std::convert::Infallible>(response)
             }
         });
-        let doors = NodeDoors::new(&identity, Client::new(api, "default")).unwrap();
+        let doors = NodeDoors::new(&pki::Shown::new(&identity).unwrap(), Client::new(api, "default")).unwrap();
         House { namespaces, namespace, authority, doors, passed, _dir: dir }
     }
 

@@ -72,7 +72,7 @@ impl House {
             underlay_dir: self.shared.path().join("underlay"),
             image_cache: Some(self.dir.path().join("cache")),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            identity: authority.issue(&subject, &Usage::Both { names }).unwrap(),
+            identity: pki::Shown::new(&authority.issue(&subject, &Usage::Both { names }).unwrap()).unwrap(),
             ca_pem: authority.cert_pem().to_owned(),
         };
         let hosts = self.api.objects("hosts");

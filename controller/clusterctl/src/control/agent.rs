@@ -1,5 +1,6 @@
 //! `clusterctl agent`: realises what is bound to one host. The only process that needs root.
 
+use super::join::renew::{self, Connect, Renewal};
 use crate::instance::{Instance, credentials};
 use agent::{Agent, AgentOptions};
 use anyhow::{Context, Result};
@@ -30,24 +31,38 @@ pub struct AgentArgs {
 pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
     let shutdown = super::signals::shutdown()?;
     let _lock = instance.lock(&format!("agent-{}", args.host_name))?;
-    let (identity, ca_pem) = match credentials::joined(instance, &args.host_name)? {
-        Some(identity) => (identity, credentials::authority_pem(instance)?),
+    let (identity, ca_pem, joined) = match credentials::joined(instance, &args.host_name)? {
+        Some(identity) => (identity, credentials::authority_pem(instance)?, true),
         None => {
             let authority = credentials::authority(instance)?;
-            (credentials::agent(instance, &authority, &args.host_name)?, authority.cert_pem().to_owned())
+            (credentials::agent(instance, &authority, &args.host_name)?, authority.cert_pem().to_owned(), false)
         }
     };
+    let shown = pki::Shown::new(&identity).context("the agent's certificate is not usable")?;
+    let mut caller = client(instance, &args.server, Some(&identity), &ca_pem).await?;
+    if joined {
+        let (exchangeable, exchange) = renew::exchangeable(caller);
+        caller = exchangeable;
+        let path = credentials::joined_certificate(instance, &args.host_name);
+        let renewal = Renewal { host: args.host_name.clone(), path, identity, shown: shown.clone(), client: exchange };
+        let (instance, servers, ca_pem) = (instance.clone(), args.server.clone(), ca_pem.clone());
+        let connect: Connect = Box::new(move |identity| {
+            let (instance, servers, ca_pem) = (instance.clone(), servers.clone(), ca_pem.clone());
+            Box::pin(async move { client(&instance, &servers, Some(&identity), &ca_pem).await })
+        });
+        tokio::spawn(renewal.keep(connect, shutdown.clone()));
+    }
     let data_dir = instance.path(&format!("hosts/{}", args.host_name));
     let options = AgentOptions {
         host_name: args.host_name.clone(),
         instance: instance.id().to_owned(),
-        client: client(instance, &args.server, Some(&identity), &ca_pem).await?,
+        client: caller,
         node_client: client(instance, &args.server, None, &ca_pem).await?,
         data_dir,
         underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        identity,
+        identity: shown,
         ca_pem,
     };
     Agent::run(options, shutdown).await.context("the agent could not start")

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use apiserver::{ApiServer, AuditOptions, Election, Level};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
@@ -27,6 +28,9 @@ pub struct ServerArgs {
     /// Which requests are written down in DIR/server/audit.log: none, those that change something or read Secrets, or all.
     #[arg(long, value_enum, default_value_t)]
     pub audit: AuditLevel,
+    /// How long the certificates of joined hosts last: `90s`, `20m`, `24h`. They are renewed when two thirds are over.
+    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = crate::commands::wait::duration)]
+    pub host_certificate_life: Duration,
     /// Where etcd is.
     #[command(flatten)]
     pub etcd: EtcdArgs,
@@ -110,9 +114,11 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
         false => tokio::spawn(lead(api.clone(), instance.id().to_owned(), artifacts, shutdown.clone())),
     };
     credentials::write_kubeconfig(instance, &authority, address)?;
+    let (authority, life) = (Arc::new(authority), args.host_certificate_life);
+    super::join::certify::connect(&api, authority.clone(), life);
     if let Some(door) = door {
         let (api, identity) = (api.clone(), identity.clone());
-        tokio::spawn(async move { super::join::door::serve(door, &api, &identity, authority).await });
+        tokio::spawn(async move { super::join::door::serve(door, &api, &identity, (authority, life)).await });
     }
     tracing::info!(%address, "serving");
     api.serve(listener, tls, shutdown.clone().cancelled_owned()).await;

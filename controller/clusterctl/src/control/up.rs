@@ -104,7 +104,9 @@ fn server_arguments(server: &ServerArgs) -> Vec<String> {
     let listen = server.listen.map(|listen| ["--listen".to_owned(), listen.to_string()]);
     let audit = server.audit.word().map(|word| ["--audit".to_owned(), word.to_owned()]);
     let join = server.join_listen.map(|listen| ["--join-listen".to_owned(), listen.to_string()]);
-    listen.into_iter().chain(audit).chain(join).flatten().chain(server.etcd.words()).collect()
+    let life = format!("{}s", server.host_certificate_life.as_secs());
+    let life = ["--host-certificate-life".to_owned(), life];
+    listen.into_iter().chain(audit).chain(join).chain([life]).flatten().chain(server.etcd.words()).collect()
 }
 
 /// Makes what both the server and the agents read before either of them starts, and gives the server what it writes.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use pki::{Authority, Identity, Subject, TokenKey, Usage};
 use serde_json::json;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Members of this group may do everything (Kubernetes' name for it).
@@ -69,6 +70,11 @@ pub fn joined(instance: &Instance, host: &str) -> Result<Option<Identity>> {
         return Ok(None);
     }
     Ok(Some(Identity { cert_pem: read("crt")?, key_pem: read("key")? }))
+}
+
+/// Where the certificate of a joined host is kept.
+pub fn joined_certificate(instance: &Instance, host: &str) -> PathBuf {
+    instance.path(&format!("pki/agent-{host}.crt"))
 }
 
 /// The authority's certificate.

@@ -65,6 +65,40 @@ fn a_token_lets_one_host_in_once() -> Result<()> {
         .output()?;
     let who = String::from_utf8_lossy(&kubectl.stdout).into_owned();
     ensure!(who == "system:agent:edge", "{who} {}", String::from_utf8_lossy(&kubectl.stderr));
+
+    // It is renewed for the host itself, and for nobody in its name.
+    for name in ["edge", "other"] {
+        let manifest =
+            format!("{{apiVersion: photoncloud.dev/v1alpha1, kind: Host, metadata: {{name: {name}}}, spec: {{}}}}");
+        lab.apply(&manifest)?.ok()?;
+    }
+    let request = pki::request_for(&std::fs::read_to_string(host.join("pki/agent-edge.key"))?)?;
+    let wanted = lab.write("request.json", serde_json::json!({"request": request}).to_string())?;
+    let nonsense = lab.write("nonsense.json", r#"{"request": "nonsense"}"#)?;
+    let renew = |config: &std::path::Path, name: &str, body: &std::path::Path| -> Result<(bool, String)> {
+        let url = format!("/apis/photoncloud.dev/v1alpha1/hosts/{name}/certificate");
+        let output = std::process::Command::new(testkit::tool("kubectl", "KUBECTL")?)
+            .args(["create", "--raw", &url, "-f"])
+            .arg(body)
+            .env("KUBECONFIG", config)
+            .env("HOME", host.files())
+            .output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+    };
+    let (renewed, said) = renew(&path, "edge", &wanted)?;
+    ensure!(renewed && said.contains("BEGIN CERTIFICATE"), "{said}");
+    let given: Value = serde_json::from_str(&said)?;
+    let again = pki::renew_at(given["certificate"].as_str().context("no certificate")?)?;
+    let ahead = again.duration_since(std::time::SystemTime::now())?.as_secs();
+    ensure!((230 * 86_400..245 * 86_400).contains(&ahead), "two thirds of a year are not {ahead} s");
+    for (config, name, body) in [
+        (path.as_path(), "other", wanted.as_path()),
+        (&lab.join("kubeconfig"), "edge", &wanted),
+        (&path, "edge", &nonsense),
+    ] {
+        let (done, said) = renew(config, name, body)?;
+        ensure!(!done && !said.contains("BEGIN"), "{}: {said}", config.display());
+    }
     host.finish()?;
     lab.finish()
 }

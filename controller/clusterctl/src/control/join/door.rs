@@ -28,7 +28,8 @@ const GUESTS: usize = 16;
 const VISIT: Duration = Duration::from_secs(15);
 
 struct Door {
-    authority: pki::Authority,
+    authority: Arc<pki::Authority>,
+    life: Duration,
     secrets: Api<Secret>,
 }
 
@@ -37,11 +38,11 @@ pub async fn serve(
     listener: TcpListener,
     api: &ApiServer,
     identity: &pki::Identity,
-    authority: pki::Authority,
+    (authority, life): (Arc<pki::Authority>, Duration),
 ) -> Result<()> {
     let tls = TlsAcceptor::from(Arc::new(pki::open_server_config(identity).context("failed to set up TLS")?));
     let client = api.client(&access::reconciler("join"), &[], NAMESPACE);
-    let door = Arc::new(Door { authority, secrets: Api::namespaced(client, NAMESPACE) });
+    let door = Arc::new(Door { authority, life, secrets: Api::namespaced(client, NAMESPACE) });
     let router = axum::Router::new().route("/join", post(join)).layer(DefaultBodyLimit::max(16 << 10)).with_state(door);
     let guests = Arc::new(Semaphore::new(GUESTS));
     loop {
@@ -102,7 +103,7 @@ impl Door {
         anyhow::ensure!(jiff::Timestamp::now() < ends, "its end was {ends}");
         let host = field("host");
         let (subject, usage) = credentials::of_agent(&host);
-        let certificate = self.authority.certify(&asked.request, &subject, &usage)?;
+        let certificate = self.authority.certify_for(&asked.request, &subject, &usage, self.life)?;
         let once = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: secret.metadata.uid,

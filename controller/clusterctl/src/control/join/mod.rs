@@ -6,10 +6,14 @@
 //!   door:          digest, host, end right? request readable? ─► Secret deleted (once) ─► certificate
 //! ```
 //!
+//! Later the host asks for the next certificate by the present one (`certify`, `renew`).
+//!
 //! The host's key never leaves it. The token opens one door, once, for one host, until its end.
 
 pub mod ask;
+pub mod certify;
 pub mod door;
+pub mod renew;
 pub mod token;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,12 @@ struct Token {
 struct Asked {
     id: String,
     word: String,
+    request: String,
+}
+
+/// What a host asks that has joined: a certificate for the same key again.
+#[derive(Serialize, Deserialize)]
+struct Renewed {
     request: String,
 }
 
