@@ -27,6 +27,7 @@ mod python;
 mod scale;
 mod statuses;
 mod tenants;
+mod terminal_ui;
 mod tls;
 mod tokens;
 mod upgrades;
