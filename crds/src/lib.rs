@@ -12,7 +12,7 @@
 //! | `spec.host` | the scheduler, once, as Kubernetes does with `Pod.spec.nodeName` |
 //! | `spec.ip`, `spec.mac` of a Port | the address allocator, when the user left them empty |
 //! | `status` of Host, Image, VirtualMachine, Volume, Port, Fault | the agent of `spec.host` |
-//! | `status` of Cluster, Node, TenantNetwork | their reconcilers |
+//! | `status` of Cluster, Node, TenantNetwork, DNSZone, DNSRecordSet | their reconcilers |
 //! | `status` of TestRun | the test engine |
 
 #![allow(clippy::duplicated_attributes, reason = "kube's printcolumn attributes repeat their keys by design")]
@@ -22,6 +22,8 @@ use kube::CustomResourceExt;
 
 pub mod cluster;
 pub mod condition;
+pub mod dns_record_set;
+pub mod dns_zone;
 pub mod exec;
 pub mod fault;
 pub mod host;
@@ -38,6 +40,8 @@ pub mod volume;
 
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use condition::Condition;
+pub use dns_record_set::{DNSRecordSet, DNSRecordSetSpec, DNSRecordSetStatus, DNSRecordType};
+pub use dns_zone::{DNSZone, DNSZoneSpec, DNSZoneStatus};
 pub use fault::{Fault, FaultSpec, FaultStatus};
 pub use host::{Host, HostSpec, HostStatus};
 pub use image::{Image, ImageSpec, ImageStatus};
@@ -60,6 +64,8 @@ pub const AGENT_FINALIZER: &str = "photoncloud.dev/agent";
 pub const CLUSTER_LABEL: &str = "photoncloud.dev/cluster";
 /// Label naming the Node that an object was made for.
 pub const NODE_LABEL: &str = "photoncloud.dev/node";
+/// Annotation of a Port naming the VirtualMachine that uses it; kept by the Port's reconciler.
+pub const MACHINE_ANNOTATION: &str = "photoncloud.dev/virtual-machine";
 /// Label naming the TestRun that an object was made for.
 pub const TESTRUN_LABEL: &str = "photoncloud.dev/testrun";
 /// Namespace of our own machinery: heartbeat Leases live here.
@@ -74,6 +80,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         TenantNetwork::crd(),
         SecurityGroup::crd(),
         Port::crd(),
+        DNSZone::crd(),
+        DNSRecordSet::crd(),
         Volume::crd(),
         VirtualMachine::crd(),
         Cluster::crd(),

@@ -37,6 +37,9 @@ pub struct TenantNetworkSpec {
     /// DHCP settings; on by default.
     #[serde(default)]
     pub dhcp: Dhcp,
+    /// Names; those of the namespace are always answered.
+    #[serde(default)]
+    pub dns: Dns,
     /// Whether the Nodes of Clusters on this network reach the API, at the network's own address on port 6443. Nobody else does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub api_access: bool,
@@ -72,6 +75,14 @@ impl Default for Dhcp {
     fn default() -> Self {
         Self { enabled: true, lease_seconds: 3600, domain: None }
     }
+}
+
+/// Names in a network.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Dns {
+    /// Whether names of nobody here are asked of the hosts' own resolvers; otherwise they are refused.
+    pub forward: bool,
 }
 
 /// What the network reconciler decided.

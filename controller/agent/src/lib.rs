@@ -8,6 +8,7 @@
 //! what was begun is finished, what is nobody's is removed.
 
 pub mod agent;
+pub mod dns;
 pub mod door;
 pub mod error;
 pub mod fault;

@@ -44,6 +44,9 @@ enum Command {
         after_help = "Examples:\n  clusterctl agent --host-name host01\n  clusterctl agent --host-name host02 --server https://10.0.0.1:6443,https://10.0.0.2:6443"
     )]
     Agent(control::agent::AgentArgs),
+    /// Answer for the names of one network (agents do this; on sockets that they hand down)
+    #[command(hide = true, after_help = "Example:\n  clusterctl name-server DIR")]
+    NameServer(control::name_server::NameServerArgs),
     /// Get the certificate of a host on another machine, by a token
     #[command(
         after_help = "Example:\n  clusterctl join --token eyJ… && clusterctl agent --host-name edge01 --server https://10.0.0.1:6443"
@@ -70,6 +73,14 @@ enum Command {
 }
 
 impl Cli {
+    /// What this process shall be, when it shall be a name server: that runs without anything else.
+    pub fn name_server(&self) -> Option<&control::name_server::NameServerArgs> {
+        match &self.command {
+            Command::NameServer(args) => Some(args),
+            _ => None,
+        }
+    }
+
     /// Runs the command.
     pub async fn run(self) -> Result<ExitCode> {
         match self.command {
@@ -82,6 +93,7 @@ impl Cli {
                 control::logging::start();
                 control::agent::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
             }
+            Command::NameServer(_) => anyhow::bail!("a name server runs alone"),
             Command::Join(args) => {
                 control::join::ask::run(&crate::instance::Instance::create(&self.global.data_dir)?, &args).await?;
             }

@@ -19,6 +19,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     end_in_silence_on_a_closed_pipe();
     let cli = cli::Cli::parse();
+    if let Some(args) = cli.name_server() {
+        return match control::name_server::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => print::failure(&error),
+        };
+    }
     pki::install_crypto_provider();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

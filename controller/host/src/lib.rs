@@ -10,6 +10,7 @@ pub mod firewall;
 pub mod guard;
 pub mod image;
 pub mod link;
+pub mod nameserver;
 pub mod netns;
 pub mod nft;
 pub mod qemu;

@@ -8,6 +8,7 @@
 //!                       ▲ dependsOn gates the machine          │
 //!                       └──────────── status ◄─── agent ◄──────┘ spec.host set by `scheduler`
 //!  TenantNetwork: VNI, gateway      Port: address, host      Fault: host      Host: lost heartbeat
+//!  DNSZone, DNSRecordSet: which of them are served
 //! ```
 
 use kube::Client;
@@ -15,6 +16,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub mod cluster;
+pub mod dns_record_set;
+pub mod dns_zone;
 pub mod error;
 pub mod fault;
 pub mod host_health;
@@ -40,6 +43,8 @@ pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToke
         port::run(client_for("port"), shutdown.clone()),
         scheduler::run(client_for("scheduler"), shutdown.clone()),
         fault::run(client_for("fault"), shutdown.clone()),
+        dns_zone::run(client_for("dns-zone"), shutdown.clone()),
+        dns_record_set::run(client_for("dns-record-set"), shutdown.clone()),
         host_health::run(client_for("host-health"), shutdown.clone()),
         states::run(client_for("metrics"), shutdown),
     );

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use crds::testrun::{ParallelStep, Step};
-use crds::{Cluster, Fault, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun, VirtualMachine, Volume};
+use crds::{
+    Cluster, DNSRecordSet, DNSZone, Fault, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun, VirtualMachine,
+    Volume,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,6 +75,8 @@ fn check(document: &Value) -> Result<(), String> {
     }
     match document["kind"].as_str().unwrap_or_default() {
         "Cluster" => strictly::<Cluster>(document).map(drop),
+        "DNSRecordSet" => strictly::<DNSRecordSet>(document).map(drop),
+        "DNSZone" => strictly::<DNSZone>(document).map(drop),
         "Fault" => strictly::<Fault>(document).map(drop),
         "Image" => strictly::<Image>(document).map(drop),
         "Node" => strictly::<Node>(document).map(drop),
@@ -140,6 +145,7 @@ fn images_networks_and_ports_that_are_named_are_in_the_file() {
                     spec["volumes"].as_array().into_iter().flatten().for_each(|v| has("Volume", &v["volume"]));
                 }
                 "Port" => has("TenantNetwork", &spec["network"]),
+                "DNSRecordSet" => has("DNSZone", &spec["zone"]),
                 "Cluster" => {
                     has("TenantNetwork", &spec["network"]);
                     spec["nodes"].as_array().unwrap().iter().for_each(|node| has("Image", &node["image"]));

@@ -5,7 +5,7 @@
 //!  L3  reconcilers   agent   testrun   nix-agent      speak to the API through kube::Client alone
 //!  L2  apiserver   control-loop
 //!  L1  store   host                                   import no sibling
-//!  L0  crds   process   pki                           import nothing of ours
+//!  L0  crds   dns   process   pki                           import nothing of ours
 //! ```
 
 use anyhow::{Context, Result, bail};
@@ -19,15 +19,16 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("crds", &[][..]),
         ("process", &[]),
         ("pki", &[]),
+        ("dns", &[]),
         ("store", &["process", "pki"]),
         ("host", &["process", "pki"]),
         ("apiserver", &["store", "pki"]),
         ("control-loop", &[]),
-        ("reconcilers", &["crds", "control-loop"]),
-        ("agent", &["crds", "control-loop", "host", "process", "pki"]),
+        ("reconcilers", &["crds", "control-loop", "dns"]),
+        ("agent", &["crds", "control-loop", "dns", "host", "process", "pki"]),
         ("testrun", &["crds", "control-loop"]),
         ("nix-agent", &["crds"]),
-        ("clusterctl", &["crds", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"]),
+        ("clusterctl", &["crds", "dns", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"]),
         ("testkit", &["process", "pki"]),
         ("bench", &["crds", "host", "process"]),
         ("xtask", &["crds"]),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rooms::{AllEnds, Ends, Room, Rooms, rooms};
 use super::{AgentOptions, Error, clock};
+use crate::dns::Tenants;
 use crate::door::{Door, Lookup};
 use crate::fault::Faults;
 use crate::image::Images;
@@ -78,6 +79,8 @@ impl House {
             user_ids: user_ids.clone(),
             underlay,
             node_doors: NodeDoors::new(&options.identity, options.node_client.clone())?,
+            tenants: Tenants::new(options.client.clone()),
+            name_server: options.name_server.clone(),
             doors: network::Doors::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());

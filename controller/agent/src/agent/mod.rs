@@ -41,6 +41,8 @@ pub struct AgentOptions {
     pub underlay_dir: PathBuf,
     /// Directory of built images, which outlives the rest; below `data_dir` when none.
     pub image_cache: Option<PathBuf>,
+    /// Arguments by which this program becomes a name server; a directory follows them.
+    pub name_server: Vec<String>,
     /// Where the door shall listen.
     pub listen: SocketAddr,
     /// The agent's certificate and key, as its doors show them.

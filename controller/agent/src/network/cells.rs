@@ -123,6 +123,8 @@ impl<H: Hands> Cells<H> {
         changes.extend(self.hands.ensure_taps(wanted).await?);
         changes.extend(self.hands.ensure_api_door(wanted).await?);
         changes.extend(self.hands.ensure_dhcp(wanted).await?);
+        // After dnsmasq, which may hold the port from before it was told to leave it.
+        changes.extend(self.hands.ensure_dns(wanted).await?);
         Ok(changes)
     }
 

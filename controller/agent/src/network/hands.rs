@@ -9,14 +9,18 @@ use host::dnsmasq;
 use host::firewall;
 use host::guard::{self, Stands};
 use host::link::{Bridge, Change, Links, Peer, Vxlan, watch_namespace};
+use host::nameserver;
 use host::netns::{self, Namespace, Namespaces};
 use host::nft::{self, Place};
+use process::ProcessId;
 use tokio::task::JoinHandle;
 
 use super::error::Error;
+use super::naming;
 use super::plan::Wanted;
 use super::reach::{Elsewhere, Reach};
-use super::terms::{gateway, guest, link, name_elsewhere, reservation, server};
+use super::terms::{gateway, guest, link, reservation, server};
+use crate::dns::Tenants;
 use crate::layout::{self, Layout};
 use crate::names::Names;
 use crate::node_door::NodeDoors;
@@ -48,7 +52,9 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_api_door(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
     fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
-    /// Calls `wake` whenever something in the namespace changes or its dnsmasq ends.
+    /// The name server with the names of the network and its tenant.
+    fn ensure_dns(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// Calls `wake` whenever something in the namespace changes, or its dnsmasq or name server ends.
     fn watch(
         &self,
         wanted: &Wanted,
@@ -76,6 +82,10 @@ pub struct HostHands {
     pub underlay: Arc<Underlay>,
     /// The ways of nodes to the API.
     pub node_doors: NodeDoors,
+    /// The zones of the tenants.
+    pub tenants: Tenants,
+    /// Arguments by which our own program becomes a name server.
+    pub name_server: Vec<String>,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
 }
@@ -247,12 +257,13 @@ impl Hands for HostHands {
         let program = process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ");
         let program = program.map_err(|source| dhcp_failed("serve DHCP", dnsmasq::Error::from(source)))?;
         let place = dnsmasq::Place { namespace, links, state, uid_gid: (id, id), program };
-        let mut reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
-        if let Reach::Across { peers, .. } = &wanted.reach {
-            reservations.extend(peers.iter().filter_map(name_elsewhere));
-        }
+        let reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
         let done = dnsmasq::ensure(&place, &server(wanted, dhcp)?, &reservations).await;
         Ok(done.map_err(|source| dhcp_failed("serve DHCP", source))?.into_iter().collect())
+    }
+
+    async fn ensure_dns(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.serve_names(wanted).await
     }
 
     async fn watch(&self, wanted: &Wanted, wake: Box<dyn Fn() + Send + Sync>) -> Result<JoinHandle<()>, Error> {
@@ -261,13 +272,12 @@ impl Hands for HostHands {
         let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
         let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
         let dhcp = running.and_then(|running| running.id());
+        let dns = nameserver::observe(&self.dns_state(&wanted.owner.uid)).ok().flatten();
         let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
         Ok(tokio::spawn(async move {
-            let ended = async {
-                match dhcp {
-                    Some(id) => id.exited().await,
-                    None => std::future::pending().await,
-                }
+            let end_of = async |process: Option<ProcessId>| match process {
+                Some(id) => id.exited().await,
+                None => std::future::pending().await,
             };
             let changes = async {
                 while links.changed().await {
@@ -284,9 +294,10 @@ impl Hands for HostHands {
                     None => std::future::pending().await,
                 }
             };
-            // Both ends mean that a new watch is needed, which the pass that is woken here sets up.
+            // Each end means that a new watch is needed, which the pass that is woken here sets up.
             tokio::select! {
-                () = ended => {}
+                () = end_of(dhcp) => {}
+                () = end_of(dns) => {}
                 () = changes => {}
                 () = elsewhere => {}
             }
@@ -298,12 +309,16 @@ impl Hands for HostHands {
         let mut failures = Vec::new();
         self.node_doors.close(netns);
         self.doors.close(netns);
+        self.tenants.forget(uid);
+        failures.extend(nameserver::remove(&self.dns_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(dnsmasq::remove(&self.dhcp_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(self.namespaces.delete(netns).await.err().map(|error| sentence(&error)));
         if failures.is_empty() {
             // Last: as long as the directory is there, a later run knows what to remove.
             layout::remove(&self.layout.network(uid))?;
-            failures.extend(self.user_ids.give_back(uid).err().map(|error| sentence(&error)));
+            for owner in [uid.to_owned(), naming::user_of(uid)] {
+                failures.extend(self.user_ids.give_back(&owner).err().map(|error| sentence(&error)));
+            }
         }
         if self.layout.carries_no_network() {
             failures.extend(self.underlay.leave().await.err().map(|error| sentence(&error)));
@@ -353,7 +368,11 @@ impl HostHands {
         Ok(Place { namespace, program, table: link(table)? })
     }
 
-    fn door(&self, wanted: &Wanted) -> Result<(Namespace, Links), Error> {
+    pub(super) fn dns_state(&self, uid: &str) -> PathBuf {
+        self.layout.network(uid).join("dns")
+    }
+
+    pub(super) fn door(&self, wanted: &Wanted) -> Result<(Namespace, Links), Error> {
         self.door_of(&wanted.netns)
     }
 

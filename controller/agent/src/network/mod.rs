@@ -17,6 +17,7 @@ pub mod error;
 pub mod further;
 pub mod groups;
 pub mod hands;
+mod naming;
 pub mod peers;
 pub mod plan;
 pub mod reach;

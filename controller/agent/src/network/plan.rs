@@ -39,6 +39,8 @@ pub struct Wanted {
     pub api_access: bool,
     /// DHCP, when it is on.
     pub dhcp: Option<Dhcp>,
+    /// Its names.
+    pub dns: Dns,
     /// The ports here, by name; a network without any is not here.
     pub ports: Vec<WantedPort>,
     /// Its table in the packet filter.
@@ -77,6 +79,15 @@ pub struct Dhcp {
     pub domain: Option<String>,
 }
 
+/// What makes its names, besides the ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// The domain handed out.
+    pub domain: Option<String>,
+    /// Whether other names are asked of the host's resolvers.
+    pub forward: bool,
+}
+
 /// One port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedPort {
@@ -98,6 +109,8 @@ pub struct WantedPort {
     pub rate: Rate,
     /// Groups that it names.
     pub groups: Vec<String>,
+    /// The machine that uses it.
+    pub machine: Option<String>,
 }
 
 /// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses
@@ -131,6 +144,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
             .dhcp
             .enabled
             .then(|| Dhcp { lease_seconds: spec.dhcp.lease_seconds, domain: spec.dhcp.domain.clone() }),
+        dns: Dns { domain: spec.dhcp.domain.clone(), forward: spec.dns.forward },
         ports: wanted,
         filter: names::filter(&uid),
         firewall: names::firewall(&uid),
@@ -225,6 +239,7 @@ pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
             .map_or_else(Rate::default, |limits| Rate { ingress: limits.ingress_mbit, egress: limits.egress_mbit }),
         groups: port.spec.security_groups.clone(),
         hostname: port.spec.hostname.clone().unwrap_or_else(|| port.name_any()),
+        machine: port.annotations().get(crds::MACHINE_ANNOTATION).cloned(),
     }))
 }
 

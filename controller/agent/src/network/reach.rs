@@ -30,12 +30,12 @@ pub enum Reach {
 /// A port on another host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// Object's UID.
-    pub uid: String,
     /// Name that the network's DNS knows it by.
     pub hostname: String,
     /// Groups that it names.
     pub groups: Vec<String>,
+    /// The machine that uses it.
+    pub machine: Option<String>,
     /// Its addresses, and its host's.
     pub peer: Peer,
     /// What else it is reached at.
@@ -82,8 +82,8 @@ pub fn reach(
         macs.insert(port.mac);
         addresses.insert(port.ip);
         let peer = Peer { mac: port.mac, address: port.ip, host: *host };
-        let (further, groups) = (port.further, port.groups);
-        peers.push((port.name, Elsewhere { uid: port.uid, hostname: port.hostname, groups, peer, further }));
+        let (machine, further, groups) = (port.machine, port.further, port.groups);
+        peers.push((port.name, Elsewhere { hostname: port.hostname, machine, groups, peer, further }));
     }
     // Everybody's own first. Guests here ask each other for what they share, and of those elsewhere the oldest is found.
     addresses.extend(here.ports.iter().flat_map(|port| &port.further));

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::error::Error;
 use super::plan::{Dhcp, Wanted, WantedPort};
-use super::reach::Elsewhere;
+use super::reach::{Elsewhere, Reach};
 
 /// The bridge's address.
 pub(super) fn gateway(wanted: &Wanted) -> Result<IpNet, Error> {
@@ -31,6 +31,8 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
         pool: None::<(Ipv4Addr, Ipv4Addr)>,
         router: Some(wanted.gateway),
         dns_servers: vec![wanted.gateway],
+        // Those are the name server's, which listens where this would.
+        names: false,
         domain: domain.transpose()?,
         upstream: Vec::new(),
         mtu: wanted.mtu,
@@ -60,10 +62,19 @@ pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
     })
 }
 
-/// A port elsewhere has its name in this host's DNS, too; its address it gets where it is.
-pub(super) fn name_elsewhere(port: &Elsewhere) -> Option<Reservation> {
-    let (owner, host_name) = (port.uid.parse().ok()?, port.hostname.parse().ok());
-    Some(Reservation { owner, mac: None, address: port.peer.address, host_name })
+/// Everybody on the network that has a name, here and elsewhere.
+pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
+    let guest = |hostname: &str, machine: &Option<String>, address: Ipv4Addr| dns::part::Guest {
+        name: hostname.to_owned(),
+        alias: machine.clone(),
+        address: address.into(),
+    };
+    let elsewhere: &[Elsewhere] = match &wanted.reach {
+        Reach::Across { peers, .. } => peers,
+        Reach::Unknown | Reach::Here => &[],
+    };
+    let here = wanted.ports.iter().map(|port| guest(&port.hostname, &port.machine, port.ip));
+    here.chain(elsewhere.iter().map(|port| guest(&port.hostname, &port.machine, port.peer.address))).collect()
 }
 
 /// A name of a link.

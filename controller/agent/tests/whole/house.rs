@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_api::FakeApi;
 
+/// How a name server's command line begins.
+const NAME_SERVER: &str = "/proc/self/exe";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Key of an object in the tests' namespace.
@@ -71,6 +73,7 @@ impl House {
             data_dir: self.dir.path().join("data"),
             underlay_dir: self.shared.path().join("underlay"),
             image_cache: Some(self.dir.path().join("cache")),
+            name_server: ["--exact", "name_server", "--nocapture"].map(str::to_owned).to_vec(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity: pki::Shown::new(&authority.issue(&subject, &Usage::Both { names }).unwrap()).unwrap(),
             ca_pem: authority.cert_pem().to_owned(),
@@ -120,7 +123,12 @@ impl House {
     }
 
     async fn request(&self, method: &str, path: &str, body: Value) {
-        let uri = format!("/apis/photoncloud.dev/v1alpha1/namespaces/t{path}");
+        self.request_of("t", method, path, body).await;
+    }
+
+    /// A request in a tenant's namespace.
+    pub async fn request_of(&self, tenant: &str, method: &str, path: &str, body: Value) {
+        let uri = format!("/apis/photoncloud.dev/v1alpha1/namespaces/{tenant}{path}");
         let request = http::Request::builder().method(method).uri(uri).body(body.to_string().into_bytes()).unwrap();
         self.api.client().request::<Value>(request).await.unwrap();
     }
@@ -250,6 +258,10 @@ impl House {
         self.processes("dnsmasq")
     }
 
+    pub fn name_servers(&self) -> Vec<i32> {
+        self.processes(NAME_SERVER)
+    }
+
     pub async fn kill_dnsmasq(&self) {
         // It may be on its way from one process to the next just now.
         let mut one = None;
@@ -288,7 +300,7 @@ impl House {
         let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut left: Vec<String> = names.filter(|name| name.starts_with(&prefix) || *name == switch).collect();
-        for program in ["qemu", "dnsmasq"] {
+        for program in ["qemu", "dnsmasq", NAME_SERVER] {
             left.extend(self.processes(program).iter().map(|pid| format!("{program} {pid}")));
         }
         for dir in ["vms", "volumes", "networks"] {
@@ -310,7 +322,7 @@ impl Drop for House {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        for program in ["qemu", "dnsmasq"] {
+        for program in ["qemu", "dnsmasq", NAME_SERVER] {
             for id in self.processes(program).into_iter().filter_map(process::ProcessId::of) {
                 let _ = id.signal(rustix::process::Signal::KILL);
             }

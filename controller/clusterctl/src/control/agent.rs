@@ -61,6 +61,7 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
         data_dir,
         underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
+        name_server: vec![super::name_server::COMMAND.to_owned()],
         listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         identity: shown,
         ca_pem,

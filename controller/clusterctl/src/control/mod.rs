@@ -6,6 +6,7 @@ pub mod clean;
 pub mod etcd;
 pub mod join;
 pub mod logging;
+pub mod name_server;
 pub mod ready;
 pub mod relay;
 pub mod server;

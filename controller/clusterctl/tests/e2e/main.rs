@@ -15,6 +15,7 @@ mod join;
 mod kubectl;
 mod machines;
 mod metrics;
+mod names;
 mod node_door;
 mod objects;
 mod recipes;

@@ -34,6 +34,8 @@ pub struct Server {
     pub router: Option<Ipv4Addr>,
     /// Name servers told to guests; empty: this dnsmasq.
     pub dns_servers: Vec<Ipv4Addr>,
+    /// Whether it answers questions for names, too, and not DHCP alone.
+    pub names: bool,
     /// Domain of the guests' names.
     pub domain: Option<DomainName>,
     /// Name servers asked for all other names; empty: there are no others.
@@ -194,6 +196,9 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
         let _ = writeln!(text, "{key}={value}");
     };
     line("interface", &server.bridge);
+    if !server.names {
+        line("port", &0);
+    }
     line("except-interface", &"lo");
     // Neither is ever switched to: it starts as the user it runs as. They are named because they exist everywhere.
     line("user", &"root");
@@ -253,6 +258,7 @@ mod tests {
             pool: None,
             router: Some(Ipv4Addr::new(10, 1, 0, 1)),
             dns_servers: Vec::new(),
+            names: true,
             domain: Some("cluster.internal".parse().unwrap()),
             upstream: Vec::new(),
             mtu: 1450,
@@ -281,6 +287,12 @@ mod tests {
             ..server()
         };
         insta::assert_snapshot!(render(&server, &paths()));
+    }
+
+    #[test]
+    fn names_are_left_to_others_where_that_is_wanted() {
+        let text = |names| render(&Server { names, ..server() }, &paths());
+        assert!(text(false).contains("\nport=0\n") && !text(true).contains("port=0"));
     }
 
     #[test]

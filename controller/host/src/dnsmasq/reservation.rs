@@ -149,6 +149,7 @@ mod tests {
             pool: None,
             router: None,
             dns_servers: Vec::new(),
+            names: true,
             domain: domain.map(|domain| domain.parse().unwrap()),
             upstream: Vec::new(),
             mtu: 1450,

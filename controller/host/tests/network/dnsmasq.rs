@@ -61,6 +61,7 @@ impl Network {
             pool: None,
             router: Some([10, 1, 0, 1].into()),
             dns_servers: Vec::new(),
+            names: true,
             domain: Some("lab.internal".parse().unwrap()),
             upstream: Vec::new(),
             mtu: 1450,

@@ -1,6 +1,6 @@
 //! Port: its address, its MAC, and the host of the machine that uses it.
 //!
-//! The three are written together, as parts of the spec: the agent owns the status from then on. Until then this
+//! The three are written together, with the machine's name,, as parts of the spec: the agent owns the status from then on. Until then this
 //! reconciler may say in the status why a Port has no address.
 
 mod plan;
@@ -56,11 +56,16 @@ impl Reconciler for Ports {
         };
         match addresses {
             Ok((ip, mac)) => {
-                let host = host_of_user(&self.client, &port).await?.or_else(|| port.spec.host.clone());
+                let user = user_of(&self.client, &port).await?;
+                let machine = user.as_ref().map(|(name, _)| name.clone());
+                let host = user.map(|(_, host)| host).or_else(|| port.spec.host.clone());
                 let mut wanted = port.spec.clone();
                 (wanted.ip, wanted.mac, wanted.host) = (Some(ip), Some(mac), host);
-                if wanted != port.spec {
-                    let patch = serde_json::json!({"spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host}});
+                if wanted != port.spec || machine.as_ref() != port.annotations().get(crds::MACHINE_ANNOTATION) {
+                    let patch = serde_json::json!({
+                        "metadata": {"annotations": {crds::MACHINE_ANNOTATION: machine}},
+                        "spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host},
+                    });
                     write::merge(&ports, port.as_ref(), patch).await?;
                 }
             }
@@ -86,11 +91,12 @@ async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<pla
     })
 }
 
-/// The host of the machine that has this Port as an interface.
-async fn host_of_user(client: &Client, port: &Port) -> Result<Option<String>, Error> {
+/// The machine that has this Port as an interface, once it has a host, and that host. Its name is written with the host, in
+/// one write: hosts hear of the machines of others by their Ports alone.
+async fn user_of(client: &Client, port: &Port) -> Result<Option<(String, String)>, Error> {
     let machines: Api<VirtualMachine> = write::api_of(client, port)?;
     let machines = machines.list(&ListParams::default()).await.map_err(Error::api("list VirtualMachines"))?;
     let name = port.name_any();
     let user = machines.items.into_iter().find(|m| m.spec.interfaces.iter().any(|i| i.port == name));
-    Ok(user.and_then(|m| m.spec.host))
+    Ok(user.and_then(|machine| Some((machine.name_any(), machine.spec.host?))))
 }

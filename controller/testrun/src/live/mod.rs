@@ -8,7 +8,10 @@ pub use artifact::sweep;
 use crate::effects::{Effects, ReachError, SaveError, States, StoreError};
 use crds::exec::{ExecRequest, ExecResult};
 use crds::reference::ObjectReference;
-use crds::{Cluster, Fault, Host, Image, Node, Port, TenantNetwork, TestRun, TestRunStatus, VirtualMachine, Volume};
+use crds::{
+    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun,
+    TestRunStatus, VirtualMachine, Volume,
+};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::PostParams;
@@ -123,11 +126,14 @@ impl Effects for Live {
 fn resource(kind: &str) -> Option<(ApiResource, bool)> {
     let of = match kind {
         "Cluster" => ApiResource::erase::<Cluster>(&()),
+        "DNSRecordSet" => ApiResource::erase::<DNSRecordSet>(&()),
+        "DNSZone" => ApiResource::erase::<DNSZone>(&()),
         "Fault" => ApiResource::erase::<Fault>(&()),
         "Host" => return Some((ApiResource::erase::<Host>(&()), false)),
         "Image" => ApiResource::erase::<Image>(&()),
         "Node" => ApiResource::erase::<Node>(&()),
         "Port" => ApiResource::erase::<Port>(&()),
+        "SecurityGroup" => ApiResource::erase::<SecurityGroup>(&()),
         "TenantNetwork" => ApiResource::erase::<TenantNetwork>(&()),
         "TestRun" => ApiResource::erase::<TestRun>(&()),
         "VirtualMachine" => ApiResource::erase::<VirtualMachine>(&()),

@@ -50,7 +50,7 @@ fn a_limit_alone_leaves_the_port_open_whatever_the_host_can() {
 fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_there() {
     let mut network = here(&[port(2, &["web"]), port(3, &["clients"]), samples::port(4)]);
     let elsewhere = |number: u8, groups: &[&str]| Elsewhere {
-        uid: format!("uid{number}"),
+        machine: None,
         hostname: format!("p{number}"),
         further: vec![[10, 9, 0, number + 100].into()],
         groups: groups.iter().map(|name| (*name).to_owned()).collect(),
