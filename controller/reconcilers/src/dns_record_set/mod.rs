@@ -132,10 +132,16 @@ mod tests {
         let web = set("web", json!({"zone": "shop", "name": "web", "type": "A", "values": ["10.0.0.1"]}));
         let apex = set("apex", json!({"zone": "shop", "name": "@", "type": "TXT", "values": ["x"]}));
         let fqdn = |text: &str| Some(text.to_owned());
-        assert_eq!(told(&web, Some(&zone(true)), &[web.clone()]), ("Served".into(), fqdn("web.shop.internal")));
-        assert_eq!(told(&apex, Some(&zone(true)), &[apex.clone()]), ("Served".into(), fqdn("shop.internal")));
-        assert_eq!(told(&web, None, &[web.clone()]), ("ZoneNotFound".into(), None));
-        assert_eq!(told(&web, Some(&zone(false)), &[web.clone()]).0, "ZoneNotReady");
+        assert_eq!(
+            told(&web, Some(&zone(true)), std::slice::from_ref(&web)),
+            ("Served".into(), fqdn("web.shop.internal"))
+        );
+        assert_eq!(
+            told(&apex, Some(&zone(true)), std::slice::from_ref(&apex)),
+            ("Served".into(), fqdn("shop.internal"))
+        );
+        assert_eq!(told(&web, None, std::slice::from_ref(&web)), ("ZoneNotFound".into(), None));
+        assert_eq!(told(&web, Some(&zone(false)), std::slice::from_ref(&web)).0, "ZoneNotReady");
     }
 
     #[test]
@@ -148,11 +154,11 @@ mod tests {
         assert_eq!(reasons, ["Served", "CnameNotAlone", "InvalidValue"]);
         let long = format!("{}{}", "a23456789.".repeat(22), "abcdefghij");
         let long = set("long", json!({"zone": "shop", "name": long, "type": "A", "values": ["10.0.0.1"]}));
-        assert_eq!(told(&long, Some(&zone(true)), &[long.clone()]).0, "Served");
+        assert_eq!(told(&long, Some(&zone(true)), std::slice::from_ref(&long)).0, "Served");
         let longer = set(
             "longer",
             json!({"zone": "shop", "name": "a2.".repeat(80) + "a2", "type": "A", "values": ["10.0.0.1"]}),
         );
-        assert_eq!(told(&longer, Some(&zone(true)), &[longer.clone()]), ("InvalidName".into(), None));
+        assert_eq!(told(&longer, Some(&zone(true)), std::slice::from_ref(&longer)), ("InvalidName".into(), None));
     }
 }
