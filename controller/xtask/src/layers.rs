@@ -28,7 +28,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("agent", &["crds", "control-loop", "dns", "host", "process", "pki"]),
         ("testrun", &["crds", "control-loop"]),
         ("nix-agent", &["crds"]),
-        ("clusterctl", &["crds", "dns", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"]),
+        (
+            "clusterctl",
+            &["crds", "dns", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"],
+        ),
         ("testkit", &["process", "pki"]),
         ("bench", &["crds", "host", "process"]),
         ("xtask", &["crds"]),
