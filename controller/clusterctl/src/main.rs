@@ -11,11 +11,6 @@ mod print;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// A server lives long, and handles documents in thousands of small pieces on several threads: the C library's allocator spent
-/// a sixth of a write on that, and kept what a large list once took.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     end_in_silence_on_a_closed_pipe();
     let cli = cli::Cli::parse();
