@@ -10,12 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Whole,
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// How often it was cut. What was open before a cut ends, however soon the wire is mended.
+    cuts: usize,
+    /// Nothing new is let in.
+    cut: bool,
     /// Requests pass, answers are lost.
-    Deaf,
-    Cut,
+    deaf: bool,
 }
 
 pub struct Wire {
@@ -31,7 +33,7 @@ impl Wire {
         let target = endpoint.strip_prefix("https://").context("not https")?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(watch::Sender::new(State::Whole));
+        let state = Arc::new(watch::Sender::new(State::default()));
         let (refusals, refused) = watch::channel(0);
         let relay = tokio::spawn(relay(listener, target, state.clone(), refusals));
         Ok(Wire { address, state, refused, relay })
@@ -43,16 +45,16 @@ impl Wire {
 
     /// Breaks what is open and refuses what is new.
     pub fn cut(&self) {
-        self.state.send_replace(State::Cut);
+        self.state.send_modify(|state| *state = State { cuts: state.cuts + 1, cut: true, deaf: false });
     }
 
     /// Loses all answers from now on; only a cut can follow.
     pub fn deafen(&self) {
-        self.state.send_replace(State::Deaf);
+        self.state.send_modify(|state| state.deaf = true);
     }
 
     pub fn mend(&self) {
-        self.state.send_replace(State::Whole);
+        self.state.send_modify(|state| state.cut = false);
     }
 
     /// Waits until somebody has tried the wire in vain.
@@ -77,7 +79,8 @@ async fn relay(
     refusals: watch::Sender<usize>,
 ) {
     while let Ok((near, _)) = listener.accept().await {
-        if *state.borrow() == State::Cut {
+        let begun = *state.borrow();
+        if begun.cut {
             refusals.send_modify(|count| *count += 1);
             continue;
         }
@@ -90,21 +93,31 @@ async fn relay(
             let listening = seen.clone();
             tokio::select! {
                 _ = copy(&mut near_in, &mut far_out) => {}
-                _ = answer(far_in, near_out, listening) => {}
-                _ = seen.wait_for(|state| *state == State::Cut) => {}
+                _ = answer(far_in, near_out, listening, begun.cuts) => {}
+                _ = seen.wait_for(|state| state.cuts > begun.cuts) => {}
             }
         });
     }
 }
 
-async fn answer(mut far: OwnedReadHalf, mut near: OwnedWriteHalf, state: watch::Receiver<State>) -> Result<()> {
+/// Passes answers on until a cut, which may come while an answer is on its way.
+async fn answer(
+    mut far: OwnedReadHalf,
+    mut near: OwnedWriteHalf,
+    state: watch::Receiver<State>,
+    cuts: usize,
+) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = far.read(&mut buffer).await?;
         if length == 0 {
             return Ok(());
         }
-        if *state.borrow() == State::Whole {
+        let now = *state.borrow();
+        if now.cuts > cuts {
+            return Ok(());
+        }
+        if !now.deaf {
             near.write_all(&buffer[..length]).await?;
         }
     }
