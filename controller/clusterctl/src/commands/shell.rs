@@ -24,12 +24,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the shell may take to listen; a busy emulated machine needs seconds to start one.
-const LISTENS: Duration = Duration::from_secs(20);
+const LISTENS: Duration = Duration::from_secs(30);
 /// Silence after which a shell that has ended has nothing more to say.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// Arguments: terminal type, rows, columns (0: unknown), and a word that is said on the port when it listens. The port is opened once and held, for it forgets its size when
-/// nobody has it open. What the guest agent starts ignores interrupts, and no shell may undo that for itself: `env` can.
+/// Arguments: terminal type, rows, columns (0: unknown), a word that is said on the port when it listens, and what else the
+/// shell is told. The port is opened once and held, for it forgets its size when nobody has it open. What the guest agent
+/// starts ignores interrupts, and no shell may undo that for itself: `env` can.
 const START: &str = r#"
 tty=/dev/ttyS0
 [ -c "$tty" ] || { echo "the machine has no serial port $tty" >&2; exit 69; }
@@ -41,14 +42,23 @@ stty sane <&3
 [ "$2" -gt 0 ] && stty rows "$2" cols "$3" <&3
 export TERM="$1" HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd "$HOME" 2>/dev/null || cd /
-shell=/bin/bash
-[ -x "$shell" ] || shell=/bin/sh
-printf '%s\r\n' "$4" >&3
-if env --default-signal=INT true 2>/dev/null; then
-	exec env --default-signal=INT,QUIT setsid -c "$shell" -il <&3 >&3 2>&3 3>&-
+word=$4
+if [ -x /bin/bash ]; then
+	set -- /bin/bash $5 -il
+else
+	set -- /bin/sh -il
 fi
-exec setsid -c "$shell" -il <&3 >&3 2>&3 3>&-
+printf '%s\r\n' "$word" >&3
+if env --default-signal=INT true 2>/dev/null; then
+	exec env --default-signal=INT,QUIT setsid -c "$@" <&3 >&3 2>&3 3>&-
+fi
+exec setsid -c "$@" <&3 >&3 2>&3 3>&-
 "#;
+
+/// Has bash read whole lines, as plain shells do. Its line editor takes the terminal out of line mode for every prompt, and
+/// the kernel turns an end of transmission that was typed before that into a NUL: a shell that is fed by a pipe, which does
+/// not wait for prompts, would never hear of the end.
+const WHOLE_LINES: &str = "--noediting";
 
 const HANG_UP: &str = "kill -HUP \"$(cat /run/clusterctl-shell)\"";
 const RESIZE: &str = "stty rows \"$1\" cols \"$2\" </dev/ttyS0";
@@ -104,8 +114,9 @@ async fn last_words(stream: &mut stream::Stream) -> Result<()> {
 /// Starts the shell and waits for its end.
 async fn shell(client: &Client, namespace: &str, machine: &str, word: &str) -> Result<ExecResult> {
     let (rows, columns) = terminal::size().unwrap_or((0, 0));
-    let arguments = vec![terminal_type(), rows.to_string(), columns.to_string(), word.to_owned()];
-    once(client, namespace, machine, START, arguments).await
+    let editing = if std::io::stdin().is_terminal() { "" } else { WHOLE_LINES };
+    let arguments = [&terminal_type(), &rows.to_string(), &columns.to_string(), word, editing].map(str::to_owned);
+    once(client, namespace, machine, START, arguments.to_vec()).await
 }
 
 /// Tells the guest when the window changes; ends only if the system has no such signal.
