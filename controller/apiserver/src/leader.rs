@@ -300,3 +300,16 @@ fn revision_of(lease: &Lease) -> &str {
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_leader_is_followed_within_ten_seconds_and_gives_up_before_it_is() {
+        let Election { duration, renew, retry, .. } = Election::new("one");
+        // Seen first at the end of a retry, free after its duration, taken at the next retry.
+        assert!(duration + 2 * retry < Duration::from_secs(10));
+        assert!(duration * 2 / 3 > renew, "a leader is to have a second try");
+    }
+}
