@@ -8,11 +8,13 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Change};
+use crate::failure::Failure;
 use crate::feed::Order;
 use crate::keys::Keys;
-use crate::link::{Failure, Link};
+use crate::link::Link;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::pulse::{Pulse, SILENCE};
 use crate::{Error, Revision, StoreOptions};
 
 /// How long the watch may take before it is given something to report. It has to be longer than a normal delay: a
@@ -25,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) link: Link,
     pub(crate) memory: Arc<Memory>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pulse: Pulse,
     orders: mpsc::Sender<Order>,
     beating: Mutex<()>,
     /// The newest revision any caller has been told.
@@ -42,6 +45,7 @@ impl Core {
             memory: Arc::new(Memory::new(cache)),
             metrics: Metrics::shared()?,
             link,
+            pulse: Pulse::new(),
             keys,
             orders,
             options,
@@ -96,12 +100,26 @@ impl Core {
         if self.memory.reaches(wanted, deadline.min(started + PATIENCE)).await {
             return Ok(());
         }
-        // A failed heartbeat shows as the deadline passing.
-        let _ = self.beat(deadline).await;
-        if self.memory.reaches(wanted, deadline).await {
-            return Ok(());
+        let mut beat = std::pin::pin!(self.beat(deadline));
+        let mut beaten = false;
+        loop {
+            let look = deadline.min(Instant::now() + SILENCE);
+            tokio::select! {
+                reached = self.memory.reaches(wanted, look) => {
+                    if reached {
+                        return Ok(());
+                    }
+                    if look == deadline {
+                        return Err(Error::Behind { wanted, waited: started.elapsed() });
+                    }
+                    if self.pulse.is_silent() {
+                        self.order(Order::Reopen);
+                    }
+                }
+                // A failed heartbeat shows as the deadline passing.
+                _ = &mut beat, if !beaten => beaten = true,
+            }
         }
-        Err(Error::Behind { wanted, waited: started.elapsed() })
     }
 
     /// Writes the heartbeat key, unless somebody is already doing so.

@@ -16,7 +16,7 @@ use crate::Revision;
 use crate::backoff;
 use crate::cache::Change;
 use crate::core::Core;
-use crate::link::{Failure, Verdict};
+use crate::failure::{Failure, Verdict};
 use crate::seal::Closed;
 
 /// What others may ask of the feed.
@@ -81,25 +81,40 @@ pub(crate) async fn load(core: &Core) -> Result<Option<Unfit>, Failure> {
 /// Watches until the stream ends; returns what to do next.
 async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
     let known = core.memory.revision();
-    let mut stream = match core.link.watch(known.next()).await {
-        Ok(stream) => stream,
+    let (member, mut stream) = match core.link.watch(known.next()).await {
+        Ok(opened) => opened,
         Err(failure) => {
             tracing::debug!(?failure, "failed to open the watch on etcd");
             return Order::Reopen;
         }
     };
+    core.pulse.opened();
     loop {
         let message = tokio::select! {
+            biased;
             message = stream.message() => message,
-            Some(order) = orders.recv() => return order,
+            Some(order) = orders.recv() => match order {
+                // Ordered of an earlier watch, or this one has spoken since.
+                Order::Reopen if !core.pulse.is_silent() => continue,
+                Order::Reopen => {
+                    tracing::warn!("the watch on etcd is silent, opening it again");
+                    core.pulse.given_up();
+                    core.link.doubt(member);
+                    return Order::Reopen;
+                }
+                Order::Reload => return Order::Reload,
+            },
         };
         match message.map_err(Failure::from) {
             Ok(Some(response)) if response.compact_revision() > 0 => return Order::Reload,
-            Ok(Some(response)) if response.created() && is_behind(&response, known) => {
+            Ok(Some(response))
+                if response.created() && is_behind(&response, known) && has_lost_past(core, known).await =>
+            {
                 return Order::Reload;
             }
             Ok(Some(response)) if response.canceled() => {
                 tracing::warn!(reason = response.cancel_reason(), "etcd ended the watch");
+                core.link.doubt(member);
                 return Order::Reopen;
             }
             Ok(Some(response)) => take_in(core, &response),
@@ -107,15 +122,21 @@ async fn follow(core: &Core, orders: &mut mpsc::Receiver<Order>) -> Order {
             Err(failure) if failure.verdict == Verdict::Compacted => return Order::Reload,
             Err(failure) => {
                 tracing::debug!(?failure, "the watch on etcd broke");
+                core.link.doubt(member);
                 return Order::Reopen;
             }
         }
     }
 }
 
-/// Whether etcd stands before what we know: it lost its past, or this member of it has yet to catch up.
+/// Whether this member of etcd stands before what we know.
 fn is_behind(response: &WatchResponse, known: Revision) -> bool {
     response.header().is_some_and(|header| Revision::from_etcd(header.revision()) < known)
+}
+
+/// Whether etcd as a whole does, too: else the member has yet to catch up, and will then report what is new to us.
+async fn has_lost_past(core: &Core, known: Revision) -> bool {
+    core.link.revision(core.deadline()).await.is_ok_and(|now| now < known)
 }
 
 /// Hands the events to the cache, revision by revision: a foreign transaction may change several keys in one.
@@ -125,6 +146,7 @@ fn take_in(core: &Core, response: &WatchResponse) {
     if events.is_empty() {
         return;
     }
+    core.pulse.heard();
     core.memory.change(|cache| {
         for group in events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
             let revision = group.first().map_or(0, revision_of);

@@ -1,103 +1,34 @@
-//! The connection to etcd, and what its failures mean.
-//!
-//! What a caller may do after a failure depends on one thing only: can the request have taken effect? [`Verdict`]
-//! answers that, and everything above this module thinks in verdicts.
+//! The requests that the store makes of etcd.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    AlarmAction, AlarmType, Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, KvClient,
-    MaintenanceClient, TlsOptions, Txn, TxnResponse, WatchClient, WatchOptions, WatchStream,
+    AlarmAction, AlarmType, GetOptions, GetResponse, KeyValue, Txn, TxnResponse, WatchOptions, WatchStream,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cache::{Change, Listing};
+use crate::failure::{Failure, Verdict};
 use crate::keys::Keys;
+use crate::members::{ATTEMPT, Member, Members, revision_of};
 use crate::parsed::Parsed;
 use crate::seal::{Closed, SealError, Sealing};
-use crate::{Entry, Error, Revision, StoreOptions, TlsFiles};
+use crate::{Entry, Error, Revision, StoreOptions};
 
-/// One attempt gets no longer than this; the operation as a whole may go on.
-const ATTEMPT: Duration = Duration::from_secs(4);
-const CONNECT: Duration = Duration::from_secs(2);
-/// etcd cuts off clients that ping more often than every 5 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long one member has to open a watch where there are others.
+const OPEN: Duration = Duration::from_secs(2);
 /// Entries of a full list fetched at once: few until their size is known, then about [`PAGE_BYTES`] of them. Pages are
 /// not free either: etcd 3.4 counts the whole range for each.
 const FIRST_PAGE: i64 = 100;
 const LARGEST_PAGE: i64 = 10_000;
 const PAGE_BYTES: usize = 8 << 20;
 
-/// What a failure says about the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It never left, or was turned away unread: try again.
-    Unsent,
-    /// It may have taken effect.
-    Unknown,
-    /// etcd read it and said no.
-    Refused,
-    /// etcd's quota is used up.
-    NoSpace,
-    /// It asked for a past that has been compacted.
-    Compacted,
-}
-
-/// A failed request.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) verdict: Verdict,
-    pub(crate) source: Option<Box<etcd_client::Error>>,
-}
-
-impl From<etcd_client::Error> for Failure {
-    fn from(error: etcd_client::Error) -> Self {
-        Self { verdict: judge(&error), source: Some(Box::new(error)) }
-    }
-}
-
-impl Failure {
-    /// The failure as an error of `operation`, which changed nothing.
-    pub(crate) fn of(self, operation: &'static str, waited: Duration) -> Error {
-        match (self.verdict, self.source) {
-            (Verdict::NoSpace, _) => Error::NoSpace,
-            (Verdict::Refused | Verdict::Compacted, Some(source)) => Error::Etcd { operation, source },
-            (_, source) => Error::Unavailable { operation, waited, source },
-        }
-    }
-}
-
-/// gRPC codes by number: the type is not re-exported, and these numbers are the protocol.
-fn judge(error: &etcd_client::Error) -> Verdict {
-    let etcd_client::Error::GRpcStatus(status) = error else {
-        return if never_left(error) { Verdict::Unsent } else { Verdict::Unknown };
-    };
-    match status.code() as i32 {
-        8 if status.message().contains("space exceeded") => Verdict::NoSpace,
-        8 if status.message().contains("too many requests") => Verdict::Unsent,
-        11 if status.message().contains("compacted") => Verdict::Compacted,
-        // invalid argument, not found, permission denied, exhausted, precondition, range, unimplemented, unauthenticated
-        3 | 5 | 7 | 8 | 9 | 11 | 12 | 16 => Verdict::Refused,
-        _ if never_left(status) => Verdict::Unsent,
-        _ => Verdict::Unknown,
-    }
-}
-
-/// Whether the chain of causes shows that no connection came about.
-fn never_left(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-}
-
-/// Clients of one etcd. The watch has a connection of its own, so that a large list does not delay it.
+/// Everything the store asks of etcd, whichever of its members answers.
 pub(crate) struct Link {
-    kv: KvClient,
-    watch: WatchClient,
-    maintenance: MaintenanceClient,
+    members: Members,
     gate: Semaphore,
     keys: Keys,
     sealing: Option<Sealing>,
@@ -107,15 +38,8 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn connect(options: &StoreOptions, keys: Keys) -> Result<Link, Error> {
-        let settings = settings(options)?;
-        let refused = |source| Failure::from(source).of("connect", Duration::ZERO);
-        let requests = Client::connect(&options.endpoints, Some(settings.clone())).await.map_err(refused)?;
-        let watch = Client::connect(&options.endpoints, Some(settings)).await.map_err(refused)?;
         Ok(Self {
-            // Pages of large objects exceed the 4 MiB that gRPC clients accept by default.
-            kv: requests.kv_client().max_decoding_message_size(usize::MAX),
-            watch: watch.watch_client().max_decoding_message_size(usize::MAX),
-            maintenance: requests.maintenance_client(),
+            members: Members::connect(options, keys.heartbeat()).await?,
             gate: Semaphore::new(options.in_flight),
             keys,
             sealing: options.sealing.clone(),
@@ -123,62 +47,83 @@ impl Link {
         })
     }
 
-    /// Runs one request when its turn comes.
-    async fn attempt<T>(
-        &self,
-        deadline: Instant,
-        request: impl Future<Output = Result<T, etcd_client::Error>>,
-    ) -> Result<T, Failure> {
-        let Ok(Ok(_turn)) = timeout_at(deadline, self.gate.acquire()).await else {
-            return Err(Failure { verdict: Verdict::Unsent, source: None });
-        };
-        match timeout(ATTEMPT, request).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure { verdict: Verdict::Unknown, source: None }),
+    /// Waits until one more request may be on its way.
+    async fn turn(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+        match timeout_at(deadline, self.gate.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Failure::silent(Verdict::Unsent)),
         }
     }
 
+    /// Makes one request of one member when its turn comes.
+    async fn attempt<T, F>(&self, deadline: Instant, request: impl FnOnce(&Member) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let _turn = self.turn(deadline).await?;
+        self.members.once(request).await
+    }
+
     pub(crate) async fn txn(&self, txn: Txn, deadline: Instant) -> Result<TxnResponse, Failure> {
-        let mut kv = self.kv.clone();
-        self.attempt(deadline, kv.txn(txn)).await
+        let request = |member: &Member| {
+            let mut kv = member.kv.clone();
+            async move { kv.txn(txn).await }
+        };
+        self.attempt(deadline, request).await
     }
 
     /// Writes a key of the store's own; the value is of no interest, the revision is.
     pub(crate) async fn bump(&self, key: &str, deadline: Instant) -> Result<Revision, Failure> {
-        let mut kv = self.kv.clone();
-        let answer = self.attempt(deadline, kv.put(key, "", None)).await?;
+        let request = |member: &Member| {
+            let mut kv = member.kv.clone();
+            async move { kv.put(key, "", None).await }
+        };
+        let answer = self.attempt(deadline, request).await?;
         Ok(answer.header().map_or(Revision::ZERO, |header| Revision::from_etcd(header.revision())))
     }
 
-    /// etcd's revision, agreed with its peers.
+    /// etcd's revision, agreed between its members.
     pub(crate) async fn revision(&self, deadline: Instant) -> Result<Revision, Failure> {
-        let mut kv = self.kv.clone();
-        let options = GetOptions::new().with_keys_only();
-        let answer = self.attempt(deadline, kv.get(self.keys.heartbeat(), Some(options))).await?;
-        Ok(revision_of(&answer))
+        let _turn = self.turn(deadline).await?;
+        self.members.revision().await
     }
 
     /// Whether etcd has raised the alarm that it has no space.
     pub(crate) async fn no_space(&self, deadline: Instant) -> Result<bool, Failure> {
-        let mut maintenance = self.maintenance.clone();
-        let request = maintenance.alarm(AlarmAction::Get, AlarmType::None, None);
+        let request = |member: &Member| {
+            let mut maintenance = member.maintenance.clone();
+            async move { maintenance.alarm(AlarmAction::Get, AlarmType::None, None).await }
+        };
         let answer = self.attempt(deadline, request).await?;
         Ok(answer.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace))
     }
 
     pub(crate) async fn compact(&self, revision: Revision, deadline: Instant) -> Result<(), Failure> {
-        let mut kv = self.kv.clone();
-        self.attempt(deadline, kv.compact(revision.to_etcd(), None)).await?;
-        Ok(())
+        let request = |member: &Member| {
+            let mut kv = member.kv.clone();
+            async move { kv.compact(revision.to_etcd(), None).await }
+        };
+        self.attempt(deadline, request).await.map(drop)
     }
 
-    pub(crate) async fn watch(&self, from: Revision) -> Result<WatchStream, Failure> {
-        let mut watch = self.watch.clone();
+    /// Opens the watch at a member that answers, as far as is known; also tells which.
+    pub(crate) async fn watch(&self, from: Revision) -> Result<(usize, WatchStream), Failure> {
+        let number = self.members.preferred();
+        let mut watch = self.members.get(number).watch.clone();
         let options = WatchOptions::new().with_prefix().with_start_revision(from.to_etcd());
-        match timeout(ATTEMPT, watch.watch(self.keys.prefix(), Some(options))).await {
-            Ok(stream) => Ok(stream?),
-            Err(_) => Err(Failure { verdict: Verdict::Unsent, source: None }),
-        }
+        let patience = if self.members.count() > 1 { OPEN } else { ATTEMPT };
+        let failure = match timeout(patience, watch.watch(self.keys.prefix(), Some(options))).await {
+            Ok(Ok(stream)) => return Ok((number, stream)),
+            Ok(Err(error)) => error.into(),
+            Err(_) => Failure::silent(Verdict::Unsent),
+        };
+        self.members.doubt(number);
+        Err(failure)
+    }
+
+    /// The watch at this member broke or says nothing.
+    pub(crate) fn doubt(&self, number: usize) {
+        self.members.doubt(number);
     }
 
     /// Everything under the root prefix at one revision; without values when they are not asked for.
@@ -226,9 +171,7 @@ impl Link {
             if !values {
                 options = options.with_keys_only();
             }
-            let mut kv = self.kv.clone();
-            let deadline = Instant::now() + ATTEMPT;
-            let mut page = self.attempt(deadline, kv.get(start.clone(), Some(options))).await?;
+            let mut page = self.page(&start, &options).await?;
             let revision = *at.get_or_insert(revision_of(&page));
             let kvs = page.take_kvs();
             if let Some(last) = kvs.last() {
@@ -238,6 +181,21 @@ impl Link {
             kvs.into_iter().for_each(&mut take);
             if !page.more() {
                 return Ok(revision);
+            }
+        }
+    }
+
+    /// One page, of whichever member gives it.
+    async fn page(&self, start: &[u8], options: &GetOptions) -> Result<GetResponse, Failure> {
+        let mut others = self.members.count() - 1;
+        loop {
+            let request = |member: &Member| {
+                let (mut kv, start, options) = (member.kv.clone(), start.to_vec(), options.clone());
+                async move { kv.get(start, Some(options)).await }
+            };
+            match self.attempt(Instant::now() + ATTEMPT, request).await {
+                Err(failure) if others > 0 && failure.verdict.is_of_the_way() => others -= 1,
+                answer => return answer,
             }
         }
     }
@@ -311,28 +269,6 @@ impl Link {
     }
 }
 
-/// How connections to etcd are made.
-pub(crate) fn settings(options: &StoreOptions) -> Result<ConnectOptions, Error> {
-    pki::install_crypto_provider();
-    let settings = ConnectOptions::new()
-        .with_connect_timeout(CONNECT)
-        .with_keep_alive(KEEP_ALIVE, CONNECT)
-        .with_keep_alive_while_idle(true)
-        .with_require_leader(true);
-    Ok(match &options.tls {
-        Some(files) => settings.with_tls(tls(files)?),
-        None => settings,
-    })
-}
-
-fn tls(files: &TlsFiles) -> Result<TlsOptions, Error> {
-    let read =
-        |path: &std::path::Path| std::fs::read(path).map_err(|source| Error::Tls { path: path.to_owned(), source });
-    Ok(TlsOptions::new()
-        .ca_certificate(Certificate::from_pem(read(&files.ca)?))
-        .identity(Identity::from_pem(read(&files.cert)?, read(&files.key)?)))
-}
-
 /// The end of the range of keys that start with `prefix`, which is ASCII and not empty.
 fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
@@ -347,8 +283,4 @@ fn next_limit(page: &[KeyValue]) -> i64 {
     let bytes: usize = page.iter().map(|kv| kv.key().len() + kv.value().len()).sum();
     let fitting = PAGE_BYTES * page.len() / bytes.max(1);
     i64::try_from(fitting).unwrap_or(LARGEST_PAGE).clamp(FIRST_PAGE, LARGEST_PAGE)
-}
-
-fn revision_of(answer: &GetResponse) -> Revision {
-    answer.header().map_or(Revision::ZERO, |header| Revision::from_etcd(header.revision()))
 }

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::barrier::{self, Barrier};
 use crate::core::Core;
+use crate::failure::Verdict;
 use crate::feed::Unfit;
 use crate::keys::Keys;
-use crate::link::Verdict;
 use crate::write::{Action, Write};
 use crate::{Entry, Error, Revision, StoreOptions, Term, Watch, backoff, feed, term, upkeep};
 
@@ -229,7 +229,7 @@ async fn first_load(core: &Core) -> Result<(), Error> {
 }
 
 /// A sole writer's predecessor may have died with writes on their way: they must not land behind our back.
-async fn load_alone(core: &Core, deadline: Instant) -> Result<Option<Unfit>, crate::link::Failure> {
+async fn load_alone(core: &Core, deadline: Instant) -> Result<Option<Unfit>, crate::failure::Failure> {
     if core.options.sole_writer {
         core.link.bump(&core.keys.fence(), deadline).await?;
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 
 use crate::core::Core;
-use crate::link::Verdict;
+use crate::failure::Verdict;
 use crate::{Error, Revision};
 
 /// A term of leadership; later terms are greater.

@@ -9,12 +9,14 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::core::Core;
+use crate::failure::Verdict;
 use crate::feed::Order;
-use crate::link::Verdict;
 use crate::{Compaction, Error, Revision};
 
 /// How often the watch is checked for life. Costs a read; only an etcd shared with others gets a heartbeat.
 const PULSE: Duration = Duration::from_secs(5);
+/// The same where others write, too: it is then that a watch which says nothing keeps something from us.
+const SHARED_PULSE: Duration = Duration::from_secs(2);
 
 /// Keeps the store well until it is dropped.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -23,7 +25,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     };
-    let (mut pulse, mut verify) = (every(PULSE), every(core.options.verify));
+    let pulse = if core.options.sole_writer { PULSE } else { SHARED_PULSE };
+    let (mut pulse, mut verify) = (every(pulse), every(core.options.verify));
     let mut compact = every(core.options.compaction.every);
     let mut ages = Ages::default();
     reseal::rewrite(&core).await;
@@ -58,7 +61,7 @@ async fn check_space(core: &Core) {
     }
 }
 
-/// A watch that should have reported something and has not is opened again.
+/// Whoever waits for what the watch should have reported has a silent one opened again; here somebody waits.
 async fn check_pulse(core: &Core) {
     let before = core.memory.revision();
     let deadline = Instant::now() + PULSE;
@@ -68,7 +71,7 @@ async fn check_pulse(core: &Core) {
     if now < before {
         core.order(Order::Reload);
     } else if core.caught_up(now, deadline).await.is_err() {
-        tracing::warn!(%now, "the watch on etcd is silent, opening it again");
+        tracing::warn!(%now, "the watch on etcd is late");
         core.order(Order::Reopen);
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::backoff;
 use crate::cache::Change;
 use crate::core::Core;
-use crate::link::{Failure, Verdict};
+use crate::failure::{Failure, Verdict};
 use crate::{Entry, Error, Event, EventKind, Revision, Term};
 
 /// What to do with the key.

@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Keeper, KeeperError, REQUEST, Summary};
+use crate::failure::Failure;
 use crate::keys::Keys;
-use crate::link::Failure;
 
 const FORMAT: &str = "clusterctl-backup/1";
 

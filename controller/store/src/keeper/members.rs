@@ -4,7 +4,7 @@ use etcd_client::{AlarmAction, AlarmType, Client};
 use serde::Serialize;
 
 use super::{Keeper, KeeperError};
-use crate::link;
+use crate::members;
 
 /// One member, as it describes itself.
 #[derive(Clone, Debug, Serialize)]
@@ -72,7 +72,7 @@ impl Keeper {
     }
 
     async fn client(&self, endpoint: &String) -> Result<Client, KeeperError> {
-        let settings = link::settings(&self.options)?;
+        let settings = members::settings(&self.options)?;
         Client::connect([endpoint], Some(settings)).await.map_err(|source| failed(endpoint, "answer", source))
     }
 }

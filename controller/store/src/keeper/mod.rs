@@ -51,10 +51,10 @@ impl Keeper {
 
     /// Forgets all history before now. Watches of servers that are behind begin anew.
     pub async fn compact(&self) -> Result<Revision, KeeperError> {
-        let failed = |failure: crate::link::Failure| failure.of("compact", REQUEST);
+        let failed = |failure: crate::failure::Failure| failure.of("compact", REQUEST);
         let now = self.link.revision(Instant::now() + REQUEST).await.map_err(failed)?;
         match self.link.compact(now, Instant::now() + REQUEST).await {
-            Err(failure) if failure.verdict != crate::link::Verdict::Compacted => Err(failed(failure).into()),
+            Err(failure) if failure.verdict != crate::failure::Verdict::Compacted => Err(failed(failure).into()),
             _ => Ok(now),
         }
     }

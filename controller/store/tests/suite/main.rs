@@ -9,6 +9,7 @@ mod keeping;
 mod lab;
 mod reads;
 mod sealing;
+mod silence;
 mod terms;
 mod watches;
 mod wire;

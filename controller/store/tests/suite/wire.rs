@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,6 +18,8 @@ struct State {
     cut: bool,
     /// Requests pass, answers are lost.
     deaf: bool,
+    /// Nothing passes; it all looks well, and goes on later.
+    stalled: bool,
 }
 
 pub struct Wire {
@@ -45,12 +47,22 @@ impl Wire {
 
     /// Breaks what is open and refuses what is new.
     pub fn cut(&self) {
-        self.state.send_modify(|state| *state = State { cuts: state.cuts + 1, cut: true, deaf: false });
+        self.state.send_modify(|state| *state = State { cuts: state.cuts + 1, cut: true, ..State::default() });
     }
 
     /// Loses all answers from now on; only a cut can follow.
     pub fn deafen(&self) {
         self.state.send_modify(|state| state.deaf = true);
+    }
+
+    /// Keeps everything to itself, as a stopped program or a router that drops packets does.
+    pub fn stall(&self) {
+        self.state.send_modify(|state| state.stalled = true);
+    }
+
+    /// Delivers what was kept, and goes on.
+    pub fn resume(&self) {
+        self.state.send_modify(|state| state.stalled = false);
     }
 
     pub fn mend(&self) {
@@ -89,36 +101,34 @@ async fn relay(
             let Ok(far) = TcpStream::connect(target).await else {
                 return;
             };
-            let ((mut near_in, near_out), (far_in, mut far_out)) = (near.into_split(), far.into_split());
-            let listening = seen.clone();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            let (asking, answering) = (seen.clone(), seen.clone());
             tokio::select! {
-                _ = copy(&mut near_in, &mut far_out) => {}
-                _ = answer(far_in, near_out, listening, begun.cuts) => {}
+                _ = pass(near_in, far_out, asking, begun.cuts, |_| false) => {}
+                _ = pass(far_in, near_out, answering, begun.cuts, |state| state.deaf) => {}
                 _ = seen.wait_for(|state| state.cuts > begun.cuts) => {}
             }
         });
     }
 }
 
-/// Passes answers on until a cut, which may come while an answer is on its way.
-async fn answer(
-    mut far: OwnedReadHalf,
-    mut near: OwnedWriteHalf,
-    state: watch::Receiver<State>,
+/// Passes bytes on until a cut, which may come while some are on their way.
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
     cuts: usize,
+    are_lost: impl Fn(State) -> bool,
 ) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let length = far.read(&mut buffer).await?;
-        if length == 0 {
+        let length = from.read(&mut buffer).await?;
+        let now = *state.wait_for(|state| !state.stalled || state.cuts > cuts).await?;
+        if length == 0 || now.cuts > cuts {
             return Ok(());
         }
-        let now = *state.borrow();
-        if now.cuts > cuts {
-            return Ok(());
-        }
-        if !now.deaf {
-            near.write_all(&buffer[..length]).await?;
+        if !are_lost(now) {
+            to.write_all(&buffer[..length]).await?;
         }
     }
 }
