@@ -19,6 +19,7 @@ mod kubectl;
 mod kubectl_access;
 mod kubectl_commands;
 mod kubectl_oldest;
+mod kubetui;
 mod lab;
 mod leaders;
 mod lists;

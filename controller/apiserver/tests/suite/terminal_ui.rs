@@ -1,5 +1,4 @@
-//! What a terminal UI such as k9s asks, in its order and its words: no registry has a binary of one that is small enough
-//! to be fetched for a test.
+//! What k9s asks, in its order and its words: no registry has a binary of it. (Another terminal UI is itself in `kubetui`.)
 
 use anyhow::{Result, ensure};
 use axum::body::Body;
