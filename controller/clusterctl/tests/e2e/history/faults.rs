@@ -1,10 +1,11 @@
 //! What goes wrong, in an order that the seed repeats.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::process::Signal;
 use testkit::Random;
+use testkit::history::Moment;
 
 use super::rooms::{COUNT, Place};
 use super::world::World;
@@ -38,7 +39,22 @@ pub struct Step {
     calm: Duration,
 }
 
+/// What went wrong, and when.
+pub struct Injected {
+    /// What.
+    pub fault: Fault,
+    /// From when.
+    pub from: Moment,
+    /// Until it was put right, and the calm after it over.
+    pub until: Moment,
+}
+
 impl Fault {
+    /// Whether every server has members of etcd left that it could ask.
+    pub fn spares_servers(self) -> bool {
+        matches!(self, Fault::KillMember(_) | Fault::PauseMember(_) | Fault::CutMember(_))
+    }
+
     /// How it is counted.
     pub fn word(self) -> &'static str {
         match self {
@@ -83,15 +99,17 @@ pub fn plan(random: &mut Random, long: bool) -> Vec<Step> {
     plan
 }
 
-/// Carries the plan out; returns what went wrong.
-pub async fn inject(world: &mut World, plan: &[Step]) -> Result<Vec<Fault>> {
-    let (started, mut done) = (std::time::Instant::now(), Vec::new());
+/// Carries the plan out; returns what went wrong, and when by `clock`.
+pub async fn inject(world: &mut World, plan: &[Step], clock: Instant) -> Result<Vec<Injected>> {
+    let now = || Moment::try_from(clock.elapsed().as_micros()).unwrap_or(Moment::MAX);
+    let mut done = Vec::new();
     for step in plan {
-        println!("{:>6.1?} {:?} for {:?}", started.elapsed(), step.fault, step.lasts);
+        println!("{:>6.1?} {:?} for {:?}", clock.elapsed(), step.fault, step.lasts);
+        let from = now();
         carry_out(world, *step).await?;
         // The calm is part of the load, not a wait for anything.
         tokio::time::sleep(step.calm).await;
-        done.push(step.fault);
+        done.push(Injected { fault: step.fault, from, until: now() });
     }
     Ok(done)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use testkit::history::{Call, History, Moment, Outcome, Seen};
 
-use super::faults::Fault;
+use super::faults::Injected;
+use super::rooms::COUNT;
 
 /// Counts over all rounds.
 #[derive(Default)]
@@ -23,13 +24,23 @@ pub struct Figures {
     leader_writes: usize,
     without_read: Duration,
     without_write: Duration,
+    /// The longest time in which one server, which had members of etcd left to ask, answered nothing.
+    unanswered: BTreeMap<&'static str, Duration>,
 }
 
 impl Figures {
-    /// Counts faults.
-    pub fn add_faults(&mut self, faults: &[Fault]) {
-        for fault in faults {
+    /// Counts faults, and how long they kept servers from answering that had members of etcd left to ask.
+    pub fn add_faults(&mut self, faults: &[Injected], history: &History) {
+        for Injected { fault, from, until } in faults {
             *self.faults.entry(fault.word()).or_default() += 1;
+            for server in (0..COUNT).filter(|_| fault.spares_servers()) {
+                let its = history.operations.iter().filter(|operation| operation.server == server);
+                let answered = its.filter(|operation| !matches!(operation.outcome, Outcome::Unknown(_)));
+                let within = answered.map(|operation| operation.ended).filter(|at| (from..until).contains(&at));
+                let gap = longest_gap(within.chain([*from, *until]).collect());
+                let longest = self.unanswered.entry(fault.word()).or_default();
+                *longest = gap.max(*longest);
+            }
         }
     }
 
@@ -98,6 +109,7 @@ impl fmt::Display for Figures {
             writeln!(f, "    unknown: {reason} {count:>7}")?;
         }
         writeln!(f, "  faults: {:?}", self.faults)?;
+        writeln!(f, "  longest time in which one server answered nothing: {:.1?}", self.unanswered)?;
         let Figures { events, resumed, relisted, terms, leader_writes, .. } = self;
         writeln!(f, "  watches: {events} events, {resumed} times begun or resumed, {relisted} times listed again")?;
         writeln!(f, "  leaders: {terms} new terms, {leader_writes} writes under one")?;

@@ -77,11 +77,11 @@ async fn round(world: &mut World, random: &Random, number: u64, long: bool, figu
     let networks = tokio::spawn(clients::make_networks(world.clients().await?, number, over.clone()));
 
     let plan = faults::plan(&mut random.fork(1000), long);
-    let injected = faults::inject(world, &plan).await;
+    let injected = faults::inject(world, &plan, clock).await;
     over.store(true, Ordering::Release);
     let mut operations = clients.finish().await?;
     networks.await?;
-    figures.add_faults(&injected?);
+    let injected = injected?;
     world.settled().await?;
     operations.extend(clients::last_writes(world, &keys, clock).await?);
 
@@ -91,6 +91,7 @@ async fn round(world: &mut World, random: &Random, number: u64, long: bool, figu
     let until = truth.until();
     let history = History { operations, watches, chain: truth.chain, until, terms: truth.terms, leader_writes };
     figures.add(&history);
+    figures.add_faults(&injected, &history);
     judge(world, &history)?;
     let much = history.chain.len() > 50 && history.terms.len() > 1 && !history.leader_writes.is_empty();
     ensure!(much, "hardly anything happened, which proves nothing:\n{figures}");
