@@ -4,8 +4,8 @@
 //!  L4  clusterctl
 //!  L3  reconcilers   agent   testrun   nix-agent      speak to the API through kube::Client alone
 //!  L2  apiserver   control-loop
-//!  L1  store   host                                   import no sibling
-//!  L0  crds   dns   process   pki                           import nothing of ours
+//!  L1  store   host   reachability                    import no sibling
+//!  L0  crds   dns   process   pki                     import nothing of ours
 //! ```
 
 use anyhow::{Context, Result, bail};
@@ -22,15 +22,28 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("dns", &[]),
         ("store", &["process", "pki"]),
         ("host", &["process", "pki"]),
+        ("reachability", &["crds"]),
         ("apiserver", &["store", "pki"]),
         ("control-loop", &[]),
         ("reconcilers", &["crds", "control-loop", "dns"]),
-        ("agent", &["crds", "control-loop", "dns", "host", "process", "pki"]),
-        ("testrun", &["crds", "control-loop"]),
+        ("agent", &["crds", "control-loop", "dns", "reachability", "host", "process", "pki"]),
+        ("testrun", &["crds", "reachability", "control-loop"]),
         ("nix-agent", &["crds"]),
         (
             "clusterctl",
-            &["crds", "dns", "process", "pki", "store", "host", "apiserver", "reconcilers", "agent", "testrun"],
+            &[
+                "crds",
+                "dns",
+                "process",
+                "pki",
+                "reachability",
+                "store",
+                "host",
+                "apiserver",
+                "reconcilers",
+                "agent",
+                "testrun",
+            ],
         ),
         ("testkit", &["process", "pki"]),
         ("bench", &["crds", "host", "process"]),
