@@ -105,4 +105,6 @@ fn in_terms(rule: &rule::Rule, by_name: &BTreeMap<String, &SecurityGroup>) -> Ru
 }
 
 #[cfg(test)]
+mod packets;
+#[cfg(test)]
 mod tests;

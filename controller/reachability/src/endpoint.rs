@@ -1,0 +1,107 @@
+//! One end of a conversation: a Port, with all that decides about it.
+
+use std::net::Ipv4Addr;
+
+use crds::{Port, condition};
+use ipnet::Ipv4Net;
+use kube::ResourceExt;
+
+use crate::access::Closed;
+
+/// Reasons by which an agent says that it leaves a Port out.
+const LEFT_OUT: [&str; 2] = ["AddressTaken", "InvalidSpec"];
+
+/// A Port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its network's name.
+    pub network: String,
+    /// Its network's range, where that is known.
+    pub subnet: Option<Ipv4Net>,
+    /// Its own address, which the guest has by DHCP.
+    pub address: Option<Ipv4Addr>,
+    /// What else its guest may speak under.
+    pub further: Vec<Ipv4Addr>,
+    /// Groups that it names.
+    pub groups: Vec<String>,
+    /// Host that carries it.
+    pub host: Option<String>,
+    /// Why its groups cannot be enforced; then it is closed.
+    pub closed: Option<Closed>,
+    /// Why it takes no part in its network; nothing when it does.
+    pub absent: Option<String>,
+    /// The machine that uses it.
+    pub machine: Option<String>,
+    /// Whether that machine's guest is there to ask and to answer.
+    pub alive: bool,
+    /// Its tap.
+    pub tap: Option<String>,
+    /// The namespace in which its tap is.
+    pub netns: Option<String>,
+    /// What is said of it while it is not ready.
+    pub trouble: Option<String>,
+}
+
+impl Endpoint {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether both are on one network.
+    #[must_use]
+    pub fn shares_network_with(&self, other: &Endpoint) -> bool {
+        self.namespace == other.namespace && self.network == other.network
+    }
+
+    /// Whether the two are cards of one machine.
+    #[must_use]
+    pub fn shares_machine_with(&self, other: &Endpoint) -> bool {
+        self.namespace == other.namespace && self.machine.is_some() && self.machine == other.machine
+    }
+
+    /// The Port as it says itself; what others say of it is added by the world.
+    pub(crate) fn of(port: &Port) -> Endpoint {
+        let status = port.status.as_ref();
+        let mut endpoint = Endpoint {
+            namespace: port.namespace().unwrap_or_default(),
+            name: port.name_any(),
+            network: port.spec.network.clone(),
+            subnet: None,
+            address: port.spec.ip.as_ref().and_then(|text| text.parse().ok()),
+            further: port.spec.allowed_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+            groups: port.spec.security_groups.clone(),
+            host: port.spec.host.clone(),
+            closed: None,
+            absent: None,
+            machine: None,
+            alive: false,
+            tap: status.and_then(|status| status.device.clone()),
+            netns: status.and_then(|status| status.netns.clone()),
+            trouble: None,
+        };
+        let ready = status.and_then(|status| status.conditions.iter().find(|one| one.type_ == condition::READY));
+        let no = ready.filter(|one| one.status != "True");
+        endpoint.absent = match (&endpoint.address, &endpoint.host, no) {
+            (None, ..) => Some("it has no address yet".to_owned()),
+            (_, None, _) => {
+                Some("it is on no Host: no VirtualMachine uses it, or that one is not placed yet".to_owned())
+            }
+            (.., Some(no)) if LEFT_OUT.contains(&no.reason.as_str()) => Some(no.message.clone()),
+            _ => None,
+        };
+        endpoint.trouble = match ready {
+            None => Some(format!("Port {} has no condition Ready yet", endpoint.name)),
+            Some(one) if one.status == "True" => None,
+            Some(one) => {
+                Some(format!("Port {} is Ready={} ({}): {}", endpoint.name, one.status, one.reason, one.message))
+            }
+        };
+        endpoint
+    }
+}

@@ -1,0 +1,217 @@
+//! One conversation's way, hop by hop, as far as the objects tell it.
+//!
+//! ```text
+//!  guest ─► tap ─► what its groups say ─► bridge ─► (tunnel ─► bridge) ─► what the other's groups say ─► tap ─► guest
+//! ```
+//!
+//! The way ends at the first hop that stops it. A hop of which its object says that something is amiss (not ready, no address
+//! on the underlay) is suspect: the rules let the packet pass, but it may not get further.
+
+use std::fmt;
+
+use crds::security_group::RuleDirection;
+use crds::{Host, condition};
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::conversation::Conversation;
+use crate::endpoint::Endpoint;
+use crate::verdict::{Ruling, Verdict};
+use crate::world::World;
+
+/// Where on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place {
+    /// A guest's own network stack.
+    Guest,
+    /// The device between a guest and its network.
+    Tap,
+    /// What the sender's groups say.
+    RuleOut,
+    /// The network on one host.
+    Bridge,
+    /// From host to host.
+    Tunnel,
+    /// What the receiver's groups say.
+    RuleIn,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guest => "guest",
+            Self::Tap => "tap",
+            Self::RuleOut => "rule out",
+            Self::Bridge => "bridge",
+            Self::Tunnel => "tunnel",
+            Self::RuleIn => "rule in",
+        })
+    }
+}
+
+/// What becomes of the packet there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fate {
+    /// It goes on.
+    Passes,
+    /// It should go on, but an object says that something is amiss here.
+    Suspect,
+    /// It goes no further.
+    Stops,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passes => "passes",
+            Self::Suspect => "suspect",
+            Self::Stops => "stops",
+        })
+    }
+}
+
+/// One step of the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hop {
+    /// Where.
+    pub place: Place,
+    /// Whose, by its name.
+    pub of: String,
+    /// What becomes of the packet.
+    pub fate: Fate,
+    /// Why, or what there is.
+    pub why: String,
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ({})", self.place, self.of, self.why)
+    }
+}
+
+impl World {
+    /// The way of a conversation, up to where it is stopped.
+    #[must_use]
+    pub fn path(&self, from: &Endpoint, to: &Endpoint, what: Conversation) -> Vec<Hop> {
+        let verdict = self.verdict(from, to, what);
+        let mut hops = vec![guest(from), tap(from)];
+        match &verdict {
+            Verdict::AnotherNetwork => {
+                let why = format!("no way leads from here to TenantNetwork {}", to.network);
+                hops.push(Hop { place: Place::Bridge, of: from.network.clone(), fate: Fate::Stops, why });
+            }
+            Verdict::Absent { port, .. } if *port == from.name => {}
+            Verdict::Absent { .. } => hops.push(tap(to)),
+            Verdict::Judged { out, into } => {
+                hops.push(self.rule(from, out, RuleDirection::Egress));
+                hops.push(bridge(from));
+                if from.host != to.host {
+                    hops.push(self.tunnel(from, to));
+                    hops.push(bridge(to));
+                }
+                hops.push(self.rule(to, into, RuleDirection::Ingress));
+                hops.extend([tap(to), guest(to)]);
+            }
+        }
+        let end = hops.iter().position(|hop| hop.fate == Fate::Stops);
+        hops.truncate(end.map_or(hops.len(), |end| end + 1));
+        hops
+    }
+
+    /// Where a conversation that the rules allow might be stopped nevertheless, as far as objects tell.
+    #[must_use]
+    pub fn suspect(&self, from: &Endpoint, to: &Endpoint, what: Conversation) -> Option<Hop> {
+        self.path(from, to, what).into_iter().find(|hop| hop.fate == Fate::Suspect)
+    }
+
+    fn rule(&self, at: &Endpoint, ruling: &Ruling, direction: RuleDirection) -> Hop {
+        let place = if direction == RuleDirection::Egress { Place::RuleOut } else { Place::RuleIn };
+        let fate = if ruling.passes() { Fate::Passes } else { Fate::Stops };
+        let said = match ruling {
+            Ruling::Rule { group, index } => {
+                let rule = self.groups(&at.namespace).and_then(|groups| groups.rules(group).get(*index));
+                rule.map(ToString::to_string)
+            }
+            Ruling::DefaultDeny(_) => Some(format!("of SecurityGroups {}", at.groups.join(", "))),
+            Ruling::Closed(why) => Some(why.to_string()),
+            Ruling::NoGroup | Ruling::FreeEgress => None,
+        };
+        let why = said.map_or_else(|| ruling.to_string(), |said| format!("{ruling}: {said}"));
+        Hop { place, of: at.name.clone(), fate, why }
+    }
+
+    fn tunnel(&self, from: &Endpoint, to: &Endpoint) -> Hop {
+        let vni = self.network(from).and_then(|network| network.status.as_ref()?.vni);
+        let (near, far) = (self.end_of_tunnel(from), self.end_of_tunnel(to));
+        let amiss = match (vni, &near, &far) {
+            (None, ..) => Some(format!("TenantNetwork {} has no VNI yet", from.network)),
+            (_, Err(why), _) | (.., Err(why)) => Some(why.clone()),
+            _ => None,
+        };
+        let told = |end: Result<String, String>| end.unwrap_or_default();
+        let why = amiss
+            .clone()
+            .unwrap_or_else(|| format!("VNI {}, {} to {}", vni.unwrap_or_default(), told(near), told(far)));
+        let fate = if amiss.is_some() { Fate::Suspect } else { Fate::Passes };
+        Hop { place: Place::Tunnel, of: from.network.clone(), fate, why }
+    }
+
+    /// A Port's host with its address on the underlay, or what is wrong with it.
+    fn end_of_tunnel(&self, of: &Endpoint) -> Result<String, String> {
+        let name = of.host.clone().unwrap_or_default();
+        let Some(host) = self.host(&name) else {
+            // Tenants may not see Hosts.
+            return if self.sees_hosts() { Err(format!("there is no Host {name}")) } else { Ok(name) };
+        };
+        if let Some(why) = trouble_of(host) {
+            return Err(why);
+        }
+        match host.status.as_ref().and_then(|status| status.underlay_address.clone()) {
+            Some(address) => Ok(format!("{name} ({address})")),
+            None => Err(format!("Host {name} has no address on the underlay")),
+        }
+    }
+}
+
+fn trouble_of(host: &Host) -> Option<String> {
+    let conditions = host.status.iter().flat_map(|status| &status.conditions);
+    let no = conditions.into_iter().find(|one| one.type_ == condition::READY && one.status != "True")?;
+    Some(format!("Host {} is Ready={} ({}): {}", host.name_any(), no.status, no.reason, no.message))
+}
+
+fn guest(of: &Endpoint) -> Hop {
+    let address = of.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+    let (fate, why) = match &of.machine {
+        None => (Fate::Suspect, format!("no VirtualMachine uses Port {}", of.name)),
+        Some(machine) if !of.alive => (Fate::Suspect, format!("VirtualMachine {machine} is not ready")),
+        Some(machine) => (Fate::Passes, format!("VirtualMachine {machine}, {address}")),
+    };
+    Hop { place: Place::Guest, of: of.name.clone(), fate, why }
+}
+
+fn tap(of: &Endpoint) -> Hop {
+    let host = of.host.as_deref().unwrap_or("no host");
+    let (fate, why) = match (&of.absent, &of.trouble) {
+        (Some(why), _) => (Fate::Stops, why.clone()),
+        (None, Some(why)) => (Fate::Suspect, why.clone()),
+        (None, None) => {
+            let device = of.tap.as_deref().unwrap_or("its tap");
+            let own = of.address.into_iter().chain(of.further.iter().copied());
+            let own: Vec<String> = own.map(|address| address.to_string()).collect();
+            (Fate::Passes, format!("{device} on {host}, for {}", own.join(", ")))
+        }
+    };
+    Hop { place: Place::Tap, of: of.name.clone(), fate, why }
+}
+
+fn bridge(of: &Endpoint) -> Hop {
+    let host = of.host.as_deref().unwrap_or_default();
+    let why = match &of.netns {
+        Some(netns) => format!("in {netns} on {host}"),
+        None => format!("on {host}"),
+    };
+    Hop { place: Place::Bridge, of: of.network.clone(), fate: Fate::Passes, why }
+}
