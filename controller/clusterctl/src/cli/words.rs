@@ -56,6 +56,10 @@ fn what_hands_know_from_kubectl_parses() {
         "auth can-i * * -A",
         "auth can-i --list --no-headers -o json",
         "auth whoami -o json",
+        "net matrix -A -o wide --no-headers",
+        "net matrix --from a --to b --network net --protocol udp --port 53 --port 54",
+        "net matrix --probe --max-tries 9 --wait 2",
+        "net trace vm/a b --port 80 -o yaml",
         "create token robot --duration=24h --audience=vault -o json",
         "get vm --as jane",
         "completion bash",
@@ -76,6 +80,10 @@ fn what_hands_know_from_kubectl_parses() {
         "patch vm web",
         "auth can-i get",
         "create token",
+        "net",
+        "net matrix --wait 3",
+        "net matrix --port 0",
+        "net trace a",
     ] {
         let words = std::iter::once("clusterctl").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -24,6 +24,7 @@ pub mod jsonpath;
 pub mod manifest;
 pub mod mark;
 pub mod merge;
+pub mod net;
 pub mod output;
 pub mod patch;
 pub mod port_forward;
@@ -96,6 +97,12 @@ pub enum Command {
         after_help = "Examples:\n  clusterctl auth can-i delete vm -n acme --as jane\n  clusterctl auth can-i --list\n  clusterctl auth whoami"
     )]
     Auth(auth::Command),
+    /// Who may reach whom in tenant networks, why, and whether packets agree
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  clusterctl net matrix\n  clusterctl net matrix --probe\n  clusterctl net trace client web --port 443"
+    )]
+    Net(net::Command),
     /// Edit an object in your editor (KUBE_EDITOR, EDITOR)
     #[command(after_help = "Example:\n  EDITOR=nano clusterctl edit vm/web")]
     Edit(edit::EditArgs),
@@ -199,6 +206,7 @@ impl Command {
             Self::Explain(args) => explain::run(client, &args).await?,
             Self::ApiResources(args) => api_resources::run(client, &args).await?,
             Self::Auth(command) => return command.run(client, namespace).await,
+            Self::Net(command) => return command.run(client, namespace).await,
             Self::Edit(args) => edit::run(client, namespace, &args).await?,
             Self::Patch(args) => return patch::run(client, namespace, &args).await,
             Self::Label(args) => return mark::run(client, namespace, &args, mark::Field::Labels).await,

@@ -1,0 +1,90 @@
+use super::*;
+use crds::{Port, SecurityGroup, TenantNetwork};
+use reachability::Objects;
+
+fn world() -> World {
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "t"}, "spec": spec});
+    let network = |name: &str| -> TenantNetwork {
+        serde_json::from_value(object("TenantNetwork", name, json!({"subnet": "10.0.0.0/24"}))).unwrap()
+    };
+    let port = |name: &str, network: &str, ip: &str, groups: &[&str]| -> Port {
+        let spec = json!({"network": network, "ip": ip, "host": "host01", "securityGroups": groups});
+        serde_json::from_value(object("Port", name, spec)).unwrap()
+    };
+    let rules = json!({"rules": [{"direction": "Ingress", "protocol": "TCP", "port": 80, "endPort": 90}]});
+    let group: SecurityGroup = serde_json::from_value(object("SecurityGroup", "web", rules)).unwrap();
+    World::of(Objects {
+        networks: vec![network("net"), network("other")],
+        ports: vec![
+            port("client", "net", "10.0.0.2", &[]),
+            port("server", "net", "10.0.0.3", &["web"]),
+            port("stranger", "other", "10.0.0.2", &[]),
+        ],
+        groups: vec![group],
+        ..Objects::default()
+    })
+}
+
+fn args(line: &str) -> MatrixArgs {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: MatrixArgs,
+    }
+    let words = std::iter::once("matrix").chain(line.split_whitespace());
+    <Line as clap::Parser>::try_parse_from(words).unwrap().args
+}
+
+fn printed(line: &str) -> String {
+    let (world, args) = (world(), args(line));
+    let (from, to) = (chosen(&world, &args, &args.from).unwrap(), chosen(&world, &args, &args.to).unwrap());
+    let questions = asked(&world, &args, &from, &to).unwrap();
+    let cells: Vec<Cell<'_>> = world.matrix(&from, &to, &questions).collect();
+    match args.output.as_deref() {
+        Some("json") => serde_json::to_string_pretty(&document(&cells, None)).unwrap(),
+        Some(_) => wide(&cells, false).render(true),
+        None => short(&cells, false).render(true),
+    }
+}
+
+#[test]
+fn a_line_for_each_pair_of_one_network() {
+    insta::assert_snapshot!(printed(""), @r"
+    NETWORK   FROM     TO       OPEN        CLOSED
+    net       client   server   tcp/80-90   tcp/other,udp,icmp
+    net       server   client   all         -
+    ");
+}
+
+#[test]
+fn a_line_for_each_question_and_what_decided_it() {
+    insta::assert_snapshot!(printed("--from client --port 80 --port 91 -o wide"), @r"
+    FROM     TO         CONVERSATION   VERDICT   DECIDED BY
+    client   server     tcp/80         open      SecurityGroup web spec.rules[0]
+    client   server     tcp/91         closed    default deny in
+    client   stranger   tcp/80         closed    another network
+    client   stranger   tcp/91         closed    another network
+    ");
+    let udp = printed("--protocol udp -o wide --network net");
+    assert!(udp.lines().skip(1).all(|line| line.contains(" udp ")) && udp.lines().count() == 3, "{udp}");
+}
+
+#[test]
+fn programs_read_it() {
+    let read: Value = serde_json::from_str(&printed("--from client --to server --protocol icmp -o json")).unwrap();
+    let expected = json!({"pairs": [{
+        "from": {"namespace": "t", "port": "client", "network": "net"},
+        "to": {"namespace": "t", "port": "server", "network": "net"},
+        "conversation": "icmp", "open": false, "decidedBy": "default deny in",
+    }]});
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn a_name_that_is_not_there_is_told() {
+    let world = world();
+    let told = |line: &str| chosen(&world, &args(line), &args(line).from).unwrap_err().to_string();
+    assert!(told("--from nobody").contains("no Port nobody"));
+    assert!(told("--network nowhere").contains("TenantNetwork nowhere"));
+    assert!(told("--network other --from client").contains("no Port client"), "it is on another one");
+}

@@ -1,0 +1,36 @@
+//! `--protocol` and `--port`: which conversations are asked about.
+
+use crate::print::Ending;
+use anyhow::{Result, bail};
+use reachability::{Conversation, Question};
+
+/// A protocol that guests speak.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP echo.
+    Icmp,
+}
+
+/// The conversations that were named; none when none was.
+pub fn named(protocol: Option<Protocol>, ports: &[u16]) -> Result<Vec<Conversation>> {
+    Ok(match protocol {
+        None | Some(Protocol::Tcp) => ports.iter().copied().map(Conversation::Tcp).collect(),
+        Some(Protocol::Udp) => ports.iter().copied().map(Conversation::Udp).collect(),
+        Some(Protocol::Icmp) if ports.is_empty() => vec![Conversation::PING],
+        Some(Protocol::Icmp) => bail!(Ending::Usage("--port goes with --protocol tcp or udp".to_owned())),
+    })
+}
+
+/// Whether a question is about the protocol.
+pub fn is_about(question: &Question, protocol: Protocol) -> bool {
+    match question.example {
+        Conversation::Tcp(_) => protocol == Protocol::Tcp,
+        Conversation::Udp(_) => protocol == Protocol::Udp,
+        Conversation::Icmp(..) => protocol == Protocol::Icmp,
+        Conversation::Other(_) => false,
+    }
+}
