@@ -1,6 +1,6 @@
 //! All that the engine does to the world, so that a test can stop the world after each of them.
 //!
-//! Every method may be repeated: `store` compares revisions, `exec` and `inject` carry names, `watch` only reads and `save`
+//! Every method may be repeated: `store` compares revisions, `exec` and `inject` carry names, `watch` and `list` only read and `save`
 //! replaces a whole file.
 
 use crds::exec::{ExecRequest, ExecResult};
@@ -72,6 +72,9 @@ pub trait Effects: Send + Sync {
 
     /// The present state of an object, then every later one.
     fn watch(&self, object: &ObjectReference) -> States;
+
+    /// All objects of a kind, as they are now.
+    fn list(&self, kind: &str) -> impl Future<Output = Result<Vec<Value>, ReachError>> + Send;
 
     /// Writes a file below the artifact directory.
     fn save(&self, path: &str, content: &str) -> impl Future<Output = Result<(), SaveError>> + Send;

@@ -201,6 +201,7 @@ fn numbers(step: &Step) -> Vec<String> {
     let mut found: Vec<String> = step.duration_metric.iter().cloned().collect();
     found.extend(step.exec.iter().flat_map(|exec| &exec.metrics).map(|metric| metric.name.clone()));
     found.extend(step.assert.iter().filter_map(|assert| assert.metric.clone()));
+    found.extend(step.reachability.iter().filter_map(|wanted| wanted.metric_prefix.clone()));
     let children: Vec<&ParallelStep> = step.parallel.iter().flat_map(|parallel| &parallel.steps).collect();
     for child in children {
         found.extend(child.duration_metric.iter().cloned());

@@ -156,6 +156,51 @@ fn two() -> u32 {
     2
 }
 
+/// Lets the guests of Ports try whom they reach, and compares that with what the objects say: what is open must be answered,
+/// what is closed must not.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Reachability {
+    /// TenantNetworks whose Ports are meant; all of the namespace when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub networks: Vec<String>,
+    /// Ports that are meant; all of these networks when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub ports: Vec<String>,
+    /// TCP ports that are tried; when empty those that the rules mention, and one that they do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(range(min = 1, max = 65_535)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub tcp_ports: Vec<u16>,
+    /// Whether an ICMP echo is tried, too.
+    #[serde(default = "yes")]
+    pub icmp: bool,
+    /// Most tries. A step that needs more ends as Errored, for it would be a lesser proof than it seems.
+    #[serde(default = "five_hundred")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_tries: u32,
+    /// Seconds that a try waits for an answer.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 60))]
+    pub wait_seconds: u32,
+    /// Records `PREFIX_tries`, `PREFIX_mismatches` and `PREFIX_not_tried` as metrics; none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,47}$"))]
+    pub metric_prefix: Option<String>,
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn five_hundred() -> u32 {
+    500
+}
+
 /// Makes a Fault and waits for it.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]

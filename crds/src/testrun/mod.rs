@@ -12,7 +12,8 @@ mod action;
 mod status;
 
 pub use action::{
-    Assert, Exec, ExecExpectation, ExecMetric, FaultStep, HttpProbe, IcmpProbe, Probe, TcpProbe, ValueAt, Wait,
+    Assert, Exec, ExecExpectation, ExecMetric, FaultStep, HttpProbe, IcmpProbe, Probe, Reachability, TcpProbe, ValueAt,
+    Wait,
 };
 pub use status::{Metric, RunPhase, StepPhase, StepStatus, TestRunStatus};
 
@@ -68,8 +69,8 @@ fn half_an_hour() -> u32 {
 /// One step: a name, limits, and exactly one action.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.wait), has(self.exec), has(self.probe), has(self.fault), has(self.assert), has(self.parallel)].exists_one(x, x)")
-    .message("exactly one of wait, exec, probe, fault, assert or parallel must be given"))]
+#[x_kube(validation = Rule::new("[has(self.wait), has(self.exec), has(self.probe), has(self.reachability), has(self.fault), has(self.assert), has(self.parallel)].exists_one(x, x)")
+    .message("exactly one of wait, exec, probe, reachability, fault, assert or parallel must be given"))]
 #[x_kube(validation = Rule::new("!has(self.parallel) || !has(self.attempts) || self.attempts == 1")
     .message("give attempts to the actions of a parallel step, not to the step").field_path(".attempts"))]
 pub struct Step {
@@ -104,6 +105,9 @@ pub struct Step {
     /// Tries a connection from nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// Compares who reaches whom with what the objects say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Harms a machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultStep>,
@@ -153,8 +157,8 @@ pub struct Parallel {
 /// One of several actions at the same time.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.wait), has(self.exec), has(self.probe), has(self.fault), has(self.assert)].exists_one(x, x)")
-    .message("exactly one of wait, exec, probe, fault or assert must be given"))]
+#[x_kube(validation = Rule::new("[has(self.wait), has(self.exec), has(self.probe), has(self.reachability), has(self.fault), has(self.assert)].exists_one(x, x)")
+    .message("exactly one of wait, exec, probe, reachability, fault or assert must be given"))]
 pub struct ParallelStep {
     /// Name, unique in the run.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
@@ -180,6 +184,9 @@ pub struct ParallelStep {
     /// Tries a connection from nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// Compares who reaches whom with what the objects say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Harms a machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultStep>,

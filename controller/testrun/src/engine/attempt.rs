@@ -121,6 +121,7 @@ impl<E: Effects> Engine<'_, E> {
                     self.exec(exec, &id, &boot, never_sent, &notes).await
                 }
                 Action::Probe(probe) => self.probe(probe, &id, &notes).await,
+                Action::Reachability(wanted) => self.reachability(wanted, &id, &notes).await,
                 Action::Fault(fault) => self.fault(fault, &id, &notes).await,
                 Action::Nothing => Attempt::hopeless("the step says nothing that is to be done"),
             }

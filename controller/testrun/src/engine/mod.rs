@@ -12,6 +12,7 @@ pub mod limit;
 mod object;
 pub mod plan;
 mod probe;
+mod reachability;
 pub mod status;
 mod task;
 

@@ -8,6 +8,8 @@ use crds::exec::ExecResult;
 use crds::testrun::Probe;
 use std::net::IpAddr;
 
+pub use reachability::probe::End as Reach;
+
 /// Most failed pairs that a message names.
 const MOST_NAMED: usize = 8;
 
@@ -20,17 +22,6 @@ pub struct Pair {
     pub to: String,
     /// Address of that.
     pub address: IpAddr,
-}
-
-/// What came of a try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The other side answered.
-    Yes,
-    /// It did not, and what the program said.
-    No(String),
-    /// The program was not able to try.
-    Unknown(String),
 }
 
 /// The command that tries every address at the same time, from one machine.
@@ -70,16 +61,7 @@ pub fn reach(result: &ExecResult, address: IpAddr) -> Reach {
         let said = result.stderr.lines().next_back().unwrap_or("the command left no result");
         return Reach::Unknown(said.to_owned());
     };
-    let last = if said.is_empty() { "no answer".to_owned() } else { said.to_owned() };
-    let unable = ["Usage:", "invalid option", "applet not found", "ermission denied"];
-    match code.parse() {
-        Ok(0) => Reach::Yes,
-        _ if unable.iter().any(|words| said.contains(words)) => Reach::Unknown(last),
-        // 124 and 143 are `timeout`'s.
-        Ok(1 | 124 | 143) => Reach::No(last),
-        Ok(code) => Reach::Unknown(format!("exit code {code}: {last}")),
-        Err(_) => Reach::Unknown("no exit code".to_owned()),
-    }
+    reachability::probe::judge(code, said)
 }
 
 /// Judges all tries together.
@@ -97,9 +79,9 @@ pub fn judge(probe: &Probe, ends: &[(&Pair, Reach)]) -> Attempt {
     let all = ends.len();
     let word = if probe.reachable { "reachable" } else { "unreachable" };
     if !wrong.is_empty() {
-        Attempt::failed(listing(&wrong, all, &format!("are not {word}")))
+        Attempt::failed(listing(&wrong, MOST_NAMED, all, &format!("pairs are not {word}")))
     } else if !unable.is_empty() {
-        Attempt::errored(listing(&unable, all, "could not be tried"))
+        Attempt::errored(listing(&unable, MOST_NAMED, all, "pairs could not be tried"))
     } else if ends.is_empty() {
         Attempt::errored("nothing was tried")
     } else {
@@ -114,13 +96,14 @@ fn name<'a>(ends: &'a [(&Pair, Reach)], pick: impl Fn(&'a Reach) -> Option<&'a s
     picked.collect()
 }
 
-fn listing(named: &[String], all: usize, what: &str) -> String {
-    let shown = &named[..named.len().min(MOST_NAMED)];
+/// How many of all are wrong and how, with the first of them.
+pub(super) fn listing(named: &[String], most: usize, all: usize, what: &str) -> String {
+    let shown = &named[..named.len().min(most)];
     let more = match named.len() - shown.len() {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    format!("{} of {all} pairs {what}: {}{more}", named.len(), shown.join("; "))
+    format!("{} of {all} {what}: {}{more}", named.len(), shown.join("; "))
 }
 
 #[cfg(test)]

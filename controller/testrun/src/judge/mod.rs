@@ -4,6 +4,7 @@ pub mod condition;
 pub mod connection;
 pub mod output;
 pub mod path;
+pub mod reachability;
 pub mod statement;
 
 use crds::testrun::{Metric, StepPhase};

@@ -14,7 +14,7 @@ use crds::{
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::events::Recorder;
@@ -115,6 +115,22 @@ impl Effects for Live {
                 Err(error) => Err(ReachError::Unavailable(error.to_string())),
             })
             .boxed()
+    }
+
+    async fn list(&self, kind: &str) -> Result<Vec<serde_json::Value>, ReachError> {
+        let refused = |why: String| ReachError::Refused(why);
+        let (resource, namespaced) = resource(kind).ok_or_else(|| refused(format!("there is no kind {kind}")))?;
+        let api: Api<DynamicObject> = if namespaced {
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        } else {
+            Api::all_with(self.client.clone(), &resource)
+        };
+        let found = api.list(&ListParams::default()).await.map_err(reach_error)?;
+        found
+            .items
+            .into_iter()
+            .map(|one| serde_json::to_value(one).map_err(|error| refused(error.to_string())))
+            .collect()
     }
 
     async fn save(&self, path: &str, content: &str) -> Result<(), SaveError> {

@@ -3,6 +3,7 @@
 mod crash;
 mod ends;
 mod plan;
+mod reachability;
 mod world;
 
 use crds::TestRun;

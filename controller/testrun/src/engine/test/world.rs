@@ -136,6 +136,11 @@ impl World {
             ["/bin/busybox", "sh", "-c", _, "probe", _, _, ref to @ ..] => {
                 (1, 0, to.iter().map(|address| format!("{address} 0 \n")).collect())
             }
+            // Tries of a `reachability` step: only TCP port 80 is ever answered.
+            ["/bin/busybox", "sh", "-c", _, "reach", _, ref tries @ ..] => {
+                let code = |one: &str| if one.starts_with("tcp:") && one.ends_with(":80") { 0 } else { 1 };
+                (1, 0, tries.iter().map(|one| format!("{one} {} timed out\n", code(one))).collect())
+            }
             _ => (1, 0, String::new()),
         };
         *inner.started.entry(request.name.clone()).or_default() += 1;
@@ -252,6 +257,15 @@ impl Effects for World {
             Some((Ok(found), (world, versions, name)))
         })
         .boxed()
+    }
+
+    async fn list(&self, kind: &str) -> Result<Vec<Value>, ReachError> {
+        self.moment().await;
+        let of_it = format!("{kind}/");
+        let inner = self.lock();
+        let named = inner.objects.iter().filter(|(name, _)| name.starts_with(&of_it));
+        // Names of machines and nodes that only their status matters of have no spec.
+        Ok(named.map(|(_, object)| object.clone()).filter(|object| object["spec"].is_object()).collect())
     }
 
     async fn save(&self, path: &str, content: &str) -> Result<(), SaveError> {
