@@ -1,8 +1,11 @@
 //! Several hosts on this machine: what is placed apart is joined, and only what belongs together.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use crds::{Host, VirtualMachine};
 use kube::{Api, Client};
+use serde_json::Value;
 use testkit::Lab;
 
 use crate::machines::{self, exec};
@@ -21,6 +24,33 @@ metadata: {{name: lean-{host}}}
 spec: {{debian: {{suite: bookworm}}, host: {host}}}
 "
     )
+}
+
+/// Lets in an echo, and one port of TCP.
+const WEB: &str = "
+---
+apiVersion: photoncloud.dev/v1alpha1
+kind: SecurityGroup
+metadata: {name: web}
+spec:
+  rules:
+  - {direction: Ingress, protocol: ICMP, icmpType: 8}
+  - {direction: Ingress, protocol: TCP, port: 80, cidr: 10.62.0.0/24}
+";
+
+/// Both guests try what the objects say of them: all is open to `one`, to `two` what its group lets in.
+fn as_the_objects_say(lab: &Lab) -> Result<()> {
+    let words = ["net", "matrix", "--network", "blue", "--probe", "-o", "json"];
+    let said = lab.run_within(Duration::from_secs(300), &words)?.ok()?;
+    let told: Value = serde_json::from_str(&said)?;
+    ensure!(told["probe"]["tries"] == 6 && told["probe"]["agreed"] == 6, "{said}");
+    let closed = |pair: &&Value| pair["open"] == false && pair["from"]["port"] == "one" && pair["to"]["port"] == "two";
+    let closed: Vec<&Value> = told["pairs"].as_array().into_iter().flatten().filter(closed).collect();
+    ensure!(closed.len() == 2 && closed.iter().all(|pair| pair["decidedBy"] == "default deny in"), "{said}");
+    let trace = lab.run(&["net", "trace", "one", "vm/two", "--port", "81"])?;
+    let hops = ["tunnel", "host01 (100.64.", "rule in", "stops", "default deny in"];
+    ensure!(trace.code == 1 && hops.iter().all(|word| trace.stdout.contains(word)), "{trace}");
+    Ok(())
 }
 
 /// What a guest's ping says: whether that address answers.
@@ -58,9 +88,10 @@ spec: {network: red, ip: 10.62.0.98, host: host01}
 ";
     let guests = [
         machines::machine("one", "lean-host01", "blue", "256Mi"),
-        machines::machine("two", "lean-host02", "blue", "256Mi"),
+        machines::machine("two", "lean-host02", "blue", "256Mi")
+            .replace("network: blue}", "network: blue, securityGroups: [web]}"),
     ];
-    let all = [HOSTS.map(image).concat(), networks, stranger.to_owned(), guests.concat()].concat();
+    let all = [HOSTS.map(image).concat(), networks, WEB.to_owned(), stranger.to_owned(), guests.concat()].concat();
     lab.apply(&all)?.ok()?;
     let mut addresses = Vec::new();
     for (guest, host) in ["one", "two"].into_iter().zip(HOSTS) {
@@ -75,6 +106,7 @@ spec: {network: red, ip: 10.62.0.98, host: host01}
         for ip in 10.62.0.99 10.62.0.98 10.62.0.77; do busybox ping -c 1 -W 1 $ip >/dev/null && echo meets $ip; done; true";
     let told = exec(&lab, "one", &["/bin/busybox", "sh", "-c", asked])?;
     ensure!(told == "knows two\n", "a guest knows and meets those of its own network alone: {told}");
+    as_the_objects_say(&lab)?;
     // Each host's own namespaces hold all of it: the machine's own network has no link of ours.
     let here = sh("ip", &["-o", "link", "show", "type", "vxlan"])?;
     ensure!(here.is_empty(), "a tunnel in the machine's own namespace: {here}");
