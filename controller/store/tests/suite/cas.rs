@@ -102,7 +102,9 @@ async fn of_many_who_swap_one_key_exactly_one_wins_each_round() -> Result<()> {
 #[tokio::test]
 async fn a_thousand_writes_at_once_wait_their_turn() -> Result<()> {
     let lab = Lab::new().await?;
-    let options = store::StoreOptions { in_flight: 4, ..lab.etcd.store_options() };
+    // The last one waits for all the others, on however slow a machine.
+    let timeout = std::time::Duration::from_secs(120);
+    let options = store::StoreOptions { in_flight: 4, timeout, ..lab.etcd.store_options() };
     let store = Store::connect(options).await?;
     let keys: Vec<String> = (0..1000).map(|i| format!("/registry/x.dev/things/n/{i:04}")).collect();
     let writes = keys.iter().map(|key| store.create(key, value("x")));
