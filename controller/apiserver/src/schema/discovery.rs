@@ -1,5 +1,7 @@
 //! Discovery: what is served, in the four forms that clients of different ages ask for.
 
+mod reviews;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,6 +88,7 @@ pub fn api_resource_list(definitions: &[Arc<Definition>], group: &str, version: 
             resources.push(document);
         }
     }
+    resources.extend(reviews::plain(group, version));
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}))
 }
@@ -99,7 +102,8 @@ pub fn aggregated(definitions: &[Arc<Definition>], core: bool, form: Form) -> Va
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|(version, kinds)| {
-                    let resources: Vec<Value> = kinds.iter().map(|(d, v)| aggregated_resource(d, v)).collect();
+                    let stored = kinds.iter().map(|(d, v)| aggregated_resource(d, v));
+                    let resources: Vec<Value> = stored.chain(reviews::aggregated(name, version)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -219,6 +223,12 @@ fn groups(definitions: &[Arc<Definition>]) -> Groups<'_> {
                 Some((_, kinds)) => kinds.push((definition.as_ref(), version)),
                 None => versions.push((version.name.as_str(), vec![(definition.as_ref(), version)])),
             }
+        }
+    }
+    for (group, version) in reviews::GROUPS {
+        let versions = groups.entry(group).or_default();
+        if versions.iter().all(|(name, _)| *name != version) {
+            versions.push((version, Vec::new()));
         }
     }
     for versions in groups.values_mut() {

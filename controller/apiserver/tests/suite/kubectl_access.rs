@@ -1,6 +1,6 @@
 //! kubectl's own commands for roles, bindings and questions about rights.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::kubectl::Kubectl;
@@ -58,6 +58,27 @@ async fn kubectl_hands_out_rights_and_asks_for_them() -> Result<()> {
     let manifest = crate::access::role("applied", &["example.dev"], &["widgets"], &["get"]).to_string();
     assert_eq!(admin.run("apply -f -", &manifest).await?, "role.rbac.authorization.k8s.io/applied created\n");
     assert_eq!(admin.run("apply -f -", &manifest).await?, "role.rbac.authorization.k8s.io/applied unchanged\n");
+    served.stop().await?;
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_about_access_are_found_and_asked_as_documents() -> Result<()> {
+    let lab = Lab::new().await?;
+    let dir = tempfile::tempdir()?;
+    let served = serve(&lab, dir.path()).await?;
+    let kubectl = Kubectl::new(dir.path(), &served)?;
+    let kinds = kubectl.run("api-resources --no-headers -o wide", "").await?;
+    for kind in ["selfsubjectaccessreviews", "localsubjectaccessreviews", "subjectaccessreviews", "tokenreviews"] {
+        let line = kinds.lines().find(|line| line.starts_with(kind)).context(kind)?;
+        ensure!(line.contains(" create"), "{line}");
+    }
+    // What cannot be listed is in nobody's way.
+    ensure!(!kubectl.run("api-resources --verbs=list -o name", "").await?.contains("reviews"), "{kinds}");
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+        "user": "nobody", "resourceAttributes": {"verb": "list", "resource": "secrets", "namespace": "default"}}});
+    let allowed = kubectl.run("create -f - -o jsonpath={.status.allowed}", &review.to_string()).await?;
+    ensure!(allowed == "false", "{allowed}");
     served.stop().await?;
     lab.end().await
 }

@@ -89,6 +89,10 @@ async fn no_verb_on_any_kind_reaches_another_tenant() -> Result<()> {
     for (version, plural, namespaced) in kinds(&lab).await? {
         let base = if namespaced { format!("{version}/namespaces/b/{plural}") } else { format!("{version}/{plural}") };
         for (method, path) in requests(&base) {
+            // What may be asked about oneself is everybody's to ask.
+            if method == "POST" && plural.starts_with("selfsubject") {
+                continue;
+            }
             refused(&jane, method, &path).await?;
             asked += 1;
         }
