@@ -120,7 +120,7 @@ fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
 }
 
 /// Bytes with a few of them changed, cut out, or put twice.
-fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+pub fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let most = bytes.len().max(1);
     proptest::collection::vec((0..most, any::<u8>(), 0u8..4), 0..6).prop_map(move |harms| {
         let mut bytes = bytes.clone();

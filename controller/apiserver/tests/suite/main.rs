@@ -9,6 +9,7 @@ mod crds;
 mod deletion;
 mod front;
 mod fuzz;
+mod fuzz_certificates;
 mod fuzz_definitions;
 mod fuzz_tokens;
 mod garbage;
