@@ -72,8 +72,9 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<&'a str>,
     pub code: u16,
-    /// Time until the answer began, in milliseconds.
-    pub milliseconds: f64,
+    /// Time until the answer began, in milliseconds; nobody waits for a chore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
 }
 
 /// The log; dropping it writes what waits.
@@ -201,7 +202,7 @@ mod tests {
             name: Some(name),
             revision: None,
             code: 201,
-            milliseconds: 0.5,
+            milliseconds: Some(0.5),
         }
     }
 

@@ -9,15 +9,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
+use store::Revision;
 
 use crate::audit::Line;
 use crate::callers::{ByToken, Peer, bearer};
 use crate::error::Error;
 use crate::fair::Cost;
 use crate::identity::Identity;
+use crate::object::Object;
+use crate::registry::Resource;
 use crate::request::path::{self, Route, Target, Verb};
 use crate::server::Server;
-use crate::text;
+use crate::{storage, text};
 
 /// The number of a request, in its answer and in the audit log.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -154,10 +157,38 @@ impl Asked {
             name: target.name.as_deref().or(made.map(|made| &*made.name)),
             revision: made.and_then(|made| made.revision.as_deref()),
             code,
-            milliseconds: started.elapsed().as_secs_f64() * 1000.0,
+            milliseconds: Some(started.elapsed().as_secs_f64() * 1000.0),
         });
         if !written {
             server.metrics.unwritten();
+        }
+    }
+}
+
+impl Server {
+    /// Writes down what a chore has done; what clients do has its line from the request.
+    pub(crate) fn note_chore(&self, verb: &'static str, resource: &Resource, object: &Object, revision: Revision) {
+        let (Some(user), Some(audit)) = (self.acting, &self.audit) else { return };
+        let (definition, revision) = (&resource.definition, revision.to_string());
+        let (namespace, name) = storage::place(&object.value);
+        let written = audit.write(&Line {
+            time: text::now_precise(),
+            id: &uuid::Uuid::new_v4().to_string(),
+            user,
+            groups: &[],
+            verb,
+            group: &definition.group,
+            version: &resource.version().name,
+            resource: &definition.plural,
+            subresource: None,
+            namespace: namespace.as_deref(),
+            name: Some(&name),
+            revision: Some(&revision),
+            code: 200,
+            milliseconds: None,
+        });
+        if !written {
+            self.metrics.unwritten();
         }
     }
 }

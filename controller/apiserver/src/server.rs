@@ -83,6 +83,8 @@ pub(crate) struct Server {
     pub(crate) connects: Arc<Connects>,
     pub(crate) shares: Shares,
     pub(crate) audit: Option<Arc<Audit>>,
+    /// Whose name the audit log gives to what this server does without being asked; none where somebody asks.
+    pub(crate) acting: Option<&'static str>,
     /// Who may do what.
     pub(crate) access: Arc<Access>,
     /// Tokens of ServiceAccounts.
@@ -110,16 +112,17 @@ impl Drop for Tasks {
     }
 }
 
-/// What one server does for all.
+/// What one server does for all, each part in its own name.
 fn chores(server: &Arc<Server>) -> Vec<AbortHandle> {
+    let acting = |name| Arc::new(Server { acting: Some(name), ..Server::clone(server) });
     vec![
-        tokio::spawn(tasks::namespaces::run(server.clone())).abort_handle(),
-        tokio::spawn(tasks::instances::run(server.clone())).abort_handle(),
-        tokio::spawn(tasks::garbage::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::namespaces::run(acting("system:chore:namespaces"))).abort_handle(),
+        tokio::spawn(tasks::instances::run(acting("system:chore:definitions"))).abort_handle(),
+        tokio::spawn(tasks::garbage::run(acting("system:chore:garbage"))).abort_handle(),
         tokio::spawn(tasks::events::run(server.clone())).abort_handle(),
-        tokio::spawn(tasks::upgrade::run(server.clone())).abort_handle(),
-        tokio::spawn(aggregate(server.clone())).abort_handle(),
-        tokio::spawn(tasks::accounts::run(server.clone())).abort_handle(),
+        tokio::spawn(tasks::upgrade::run(acting("system:chore:upgrade"))).abort_handle(),
+        tokio::spawn(aggregate(acting("system:chore:roles"))).abort_handle(),
+        tokio::spawn(tasks::accounts::run(acting("system:chore:accounts"))).abort_handle(),
     ]
 }
 
@@ -145,6 +148,7 @@ impl ApiServer {
             shares: Shares::new(options.limits),
             strangers: Arc::new(Strangers::new(options.limits.guesses)),
             audit: audit.transpose()?.map(Arc::new),
+            acting: None,
             options,
             registry,
             snapshots: Arc::default(),

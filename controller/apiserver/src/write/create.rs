@@ -116,6 +116,7 @@ impl Server {
         self.metrics.wrote(&definition.plural);
         let object = Arc::new(Object::new(value, managed, written.mod_revision));
         written.remember(object.clone());
+        self.note_chore("create", resource, &object, written.mod_revision);
         if resource.is(CRD_GROUP, CRD_PLURAL) {
             self.registry.reached(written.mod_revision).await;
         }

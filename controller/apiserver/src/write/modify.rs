@@ -125,6 +125,7 @@ impl Server {
         self.metrics.wrote(&resource.definition.plural);
         let object = Arc::new(Object::new(value, managed, written.mod_revision));
         written.remember(object.clone());
+        self.note_chore("update", resource, &object, written.mod_revision);
         Ok(Modified { object, removed: false, revision: written.mod_revision, changed: true })
     }
 
@@ -144,6 +145,7 @@ impl Server {
         let revision = self.store.delete(&entry.key, entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
         let object = Arc::new(Object::new(value, managed, revision));
+        self.note_chore("delete", resource, &object, revision);
         Ok(Modified { object, removed: true, revision, changed: true })
     }
 }

@@ -99,3 +99,42 @@ async fn who_did_what_is_written_down_and_no_body_is() -> Result<()> {
     ensure!(told[2]["code"] == 422 && told[2]["group"] == "example.dev", "{}", told[2]);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_the_server_does_on_its_own_is_written_down_too() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let path = scratch.join("audit.log");
+    let audit = Some(AuditOptions::new(&path, Level::Writes));
+    let lab = Lab::with(Options { audit, ..Options::default() }).await?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "going"}});
+    lab.call("POST", "/api/v1/namespaces", &namespace).await?.expect(201)?;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "goes-along"}});
+    lab.call("POST", "/api/v1/namespaces/going/configmaps", &map).await?.expect(201)?;
+    lab.until_code("/api/v1/namespaces/going/serviceaccounts/default", 200).await?;
+    lab.delete("/api/v1/namespaces/going").await?.expect(200)?;
+    lab.until_code("/api/v1/namespaces/going", 404).await?;
+
+    let wanted = [
+        ("system:chore:accounts", "create", "serviceaccounts", "default"),
+        ("system:chore:namespaces", "delete", "configmaps", "goes-along"),
+        ("system:chore:namespaces", "delete", "namespaces", "going"),
+    ];
+    let poll = async {
+        loop {
+            let text = std::fs::read_to_string(&path)?;
+            let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let told = |(user, verb, resource, name): &(&str, &str, &str, &str)| {
+                let said = |line: &&Value| {
+                    let revision = line["revision"].as_str().is_some_and(|revision| revision != "0");
+                    line["user"] == *user && line["verb"] == *verb && line["name"] == *name && revision
+                };
+                lines.iter().any(|line| said(&line) && line["resource"] == *resource)
+            };
+            if wanted.iter().all(told) {
+                return Ok::<_, anyhow::Error>(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, poll).await.context("chores are not written down")?
+}
