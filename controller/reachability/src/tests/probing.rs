@@ -118,7 +118,7 @@ fn a_mismatch_names_both_ports_the_rule_and_the_hop() {
 /// The script is run by a real shell, with stand-ins for busybox's programs.
 #[test]
 fn every_try_leaves_a_line() {
-    let mut words = tried("client", "server", Conversation::Tcp(80), |_, one| command(&[one.clone()], 3));
+    let mut words = tried("client", "server", Conversation::Tcp(80), |_, one| command(std::slice::from_ref(one), 3));
     words.push("icmp:10.0.0.9:0".to_owned());
     let stand_in = "busybox() { case \"$1 $*\" in tail*) tail -n 1;; timeout*10.0.0.2*) echo first >&2; echo 'Connection refused' >&2; return 1;; \
                     ping*10.0.0.9*) [ \"$*\" = 'ping -q -c 1 -W 3 10.0.0.9' ];; *) return 9;; esac; }; ";
