@@ -22,55 +22,20 @@
 //! Each group has its rules once and its members in one set, each combination of groups that a guest has one chain, each
 //! guest here two elements. A packet costs the same with two members and with ten thousand, and a member more is one element.
 
-mod listing;
 mod policy;
 mod probe;
 mod render;
-mod script;
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
 
 use crate::link::{Change, Changes};
-use crate::nft::{nft, write};
+use crate::nft::{self, Done, Element, Family};
 
-pub use crate::nft::{Error, Place, Result};
+pub use crate::nft::{Error, Place, Result, Stands};
 pub use policy::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
 pub use probe::probe;
+use probe::show_bridged_packets;
 
-/// How the table was written last and how it was listed then: to be kept across restarts, and handed in the next time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Stands {
-    chains: BTreeMap<String, Vec<String>>,
-    sets: BTreeMap<String, String>,
-    #[serde(default)]
-    limits: BTreeMap<String, String>,
-    answers: String,
-    listed: Option<String>,
-}
-
-/// One element of one set, or of a map when it leads somewhere: to a chain, or to a limit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Element {
-    set: String,
-    key: String,
-    leads_to: Option<String>,
-}
-
-/// A table as it shall be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Table {
-    /// Sets and maps with their types.
-    sets: BTreeMap<String, String>,
-    /// Limits with their rates.
-    limits: BTreeMap<String, String>,
-    /// Chains with their lines.
-    chains: BTreeMap<String, Vec<String>>,
-    elements: BTreeSet<Element>,
-    /// The table beside it that tells answers from questions, as a script; empty where that cannot be done.
-    answers: String,
-}
+/// Its own family, and the one in which answers are told from questions.
+const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
 
 /// Makes the policy hold in the namespace.
 ///
@@ -79,10 +44,10 @@ struct Table {
 pub async fn ensure(place: &Place, policy: &Policy, stands: &mut Stands) -> Result<Changes> {
     let mut changes = Changes::default();
     if policy.stateful {
-        changes.extend(probe::show_bridged_packets(&place.namespace).await?);
+        changes.extend(show_bridged_packets(&place.namespace).await?);
     }
     let mut wanted = render::table(&place.table, policy);
-    let found = look(place).await?;
+    let found = nft::look(place).await?;
     if !policy.complete {
         // Who else is a member has not been heard yet; nobody is expelled for that.
         let members = |one: &&Element| one.leads_to.is_none() && wanted.sets.contains_key(&one.set);
@@ -90,26 +55,17 @@ pub async fn ensure(place: &Place, policy: &Policy, stands: &mut Stands) -> Resu
         wanted.elements.extend(kept);
     }
     let guests = policy.guests.len();
-    if found.rules.is_none() || found.rules != stands.listed || wanted.answers != stands.answers {
-        write(place, "write the firewall", script::whole(&place.table, &wanted)).await?;
-        changes
-            .extend([Change::new("FirewallWritten", format!("wrote the firewall {} of {guests} ports", place.table))]);
-    } else {
-        let script = script::difference(&place.table, stands, &wanted, &found.elements);
-        if script.is_empty() {
-            return Ok(changes);
+    let table = &place.table;
+    match nft::ensure(place, &FAMILIES, wanted, &found, stands).await? {
+        Done::Nothing => {}
+        Done::Whole => {
+            changes.push(Change::new("FirewallWritten", format!("wrote the firewall {table} of {guests} ports")));
         }
-        let lines = script.lines().count();
-        write(place, "change the firewall", script).await?;
-        let message = format!("changed the firewall {} with {lines} instructions", place.table);
-        changes.extend([Change::new("FirewallChanged", message)]);
-        if wanted.sets == stands.sets && wanted.chains == stands.chains && wanted.limits == stands.limits {
-            return Ok(changes);
+        Done::Changed(lines) => {
+            let message = format!("changed the firewall {table} with {lines} instructions");
+            changes.push(Change::new("FirewallChanged", message));
         }
     }
-    let listed = look(place).await?.rules;
-    *stands =
-        Stands { listed, sets: wanted.sets, chains: wanted.chains, answers: wanted.answers, limits: wanted.limits };
     Ok(changes)
 }
 
@@ -118,11 +74,5 @@ pub async fn ensure(place: &Place, policy: &Policy, stands: &mut Stands) -> Resu
 /// # Errors
 /// nft's.
 pub async fn remove(place: &Place) -> Result<()> {
-    write(place, "remove the firewall", script::removal(&place.table)).await
-}
-
-async fn look(place: &Place) -> Result<listing::Found> {
-    // All of it: a single table that is not there is an error, and its words differ between versions.
-    let listed = nft(place, "list", &["-j", "list", "ruleset"], String::new()).await?;
-    listing::parse(&listed, place.table.as_str()).map_err(Error::Listing)
+    nft::remove(place, &FAMILIES).await
 }

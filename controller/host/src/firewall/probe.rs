@@ -2,10 +2,10 @@
 
 use std::{fs, io};
 
-use super::{Table, render, script};
+use super::{FAMILIES, render};
 use crate::link::Change;
 use crate::netns::{self, Namespace};
-use crate::nft::{Error, Place, Result, write};
+use crate::nft::{self, Error, Place, Result, Table};
 
 /// Each namespace has its own, since Linux 5.3; the file is not there without br_netfilter.
 const SHOWN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -23,8 +23,8 @@ pub async fn probe(place: &Place) -> Result<Option<String>> {
         }
         Err(other) => return Err(other),
     }
-    let table = Table { answers: render::answers(&place.table), ..Table::default() };
-    match write(place, "try a firewall", script::whole(&place.table, &table)).await {
+    let table = Table { beside: render::answers(&place.table), ..Table::default() };
+    match nft::write(place, "try a firewall", nft::whole(&FAMILIES, &place.table, &table)).await {
         Ok(()) => Ok(None),
         Err(Error::Refused { said, .. }) => Ok(Some(format!("the packet filter cannot track connections: {said}"))),
         Err(other) => Err(other),
@@ -32,7 +32,7 @@ pub async fn probe(place: &Place) -> Result<Option<String>> {
 }
 
 /// Lets the `inet` family see what the namespace's bridges forward.
-pub(super) async fn show_bridged_packets(namespace: &Namespace) -> Result<Option<Change>> {
+pub(crate) async fn show_bridged_packets(namespace: &Namespace) -> Result<Option<Change>> {
     let changed = netns::enter(namespace, || -> io::Result<bool> {
         // This thread's namespace decides whose setting the file is.
         if fs::read_to_string(SHOWN)?.trim() == "1" {

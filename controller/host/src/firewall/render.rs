@@ -1,8 +1,8 @@
 //! The table of a policy.
 
 use super::policy::{Access, Direction, Group, GroupId, Policy, Remote, Rule, Traffic, Transport};
-use super::{Element, Table};
 use crate::link::LinkName;
+use crate::nft::{Element, Table};
 
 /// Set on a packet that belongs to a conversation which the other side began.
 const ANSWER: u32 = 0x1000_0000;
@@ -21,13 +21,13 @@ const RECEIVED_BY: &str = "received_by";
 pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
     let mut table = Table::default();
     if policy.stateful {
-        table.answers = answers(name);
+        table.beside = answers(name);
     }
     for map in [SAID_BY, HEARD_BY] {
-        table.sets.insert(map.to_owned(), "ifname : verdict".to_owned());
+        table.sets.insert(map.to_owned(), "type ifname : verdict".to_owned());
     }
     for map in [SENT_BY, RECEIVED_BY] {
-        table.sets.insert(map.to_owned(), "ifname : limit".to_owned());
+        table.sets.insert(map.to_owned(), "type ifname : limit".to_owned());
     }
     base_chains(&mut table, policy);
     for group in &policy.groups {
@@ -103,7 +103,7 @@ fn base_chains(table: &mut Table, policy: &Policy) {
 
 fn add_group(table: &mut Table, group: &Group) {
     let members = format!("members_{}", group.id);
-    table.sets.insert(members.clone(), "ipv4_addr".to_owned());
+    table.sets.insert(members.clone(), "type ipv4_addr".to_owned());
     let element = |ip: &std::net::Ipv4Addr| Element { set: members.clone(), key: ip.to_string(), leads_to: None };
     table.elements.extend(group.members.iter().map(element));
     for (way, direction) in [("in", Direction::Ingress), ("out", Direction::Egress)] {

@@ -15,7 +15,6 @@
 //! Rules are compared with what the kernel listed right after they were written, not with a listing of ours: how a rule is
 //! listed differs between versions of nft. Whoever has lost that listing writes the table once more.
 
-mod listing;
 mod render;
 
 use std::collections::BTreeSet;
@@ -24,8 +23,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::link::{Change, Changes, LinkName, Mac};
-use crate::nft::{nft, write};
-use listing::Found;
+use crate::nft::{self, Element, Family, write};
 
 pub use crate::nft::{Error, Place, Result};
 
@@ -54,11 +52,11 @@ pub struct Stands {
 /// nft's; until it succeeds what was there stands.
 pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Result<Changes> {
     let wanted = render::elements(guests);
-    let found = look(place).await?;
+    let found = nft::look_in(place, Family::Bridge).await?;
     let written = render::digest();
     if found.rules.is_none() || found.rules != stands.listed || stands.written != written {
         write(place, "write the table", render::table(&place.table, &wanted)).await?;
-        *stands = Stands { written, listed: look(place).await?.rules };
+        *stands = Stands { written, listed: nft::look_in(place, Family::Bridge).await?.rules };
         let message = format!("wrote the packet filter {} for {} ports", place.table, guests.len());
         return Ok(Change::new("FilterWritten", message).into());
     }
@@ -69,21 +67,6 @@ pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Res
     let elements = script.lines().count();
     write(place, "change the table", script).await?;
     Ok(Change::new("FilterChanged", format!("changed {elements} elements of the packet filter {}", place.table)).into())
-}
-
-async fn look(place: &Place) -> Result<Found> {
-    // All of the family: a single table that is not there is an error, and its words differ between versions.
-    let listed = nft(place, "list", &["-j", "list", "ruleset", "bridge"], String::new()).await?;
-    listing::parse(&listed, place.table.as_str()).map_err(Error::Listing)
-}
-
-/// One element of one set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Element {
-    /// A tap and its hardware address.
-    Guest(String, String),
-    /// And an address.
-    Address(String, String, String),
 }
 
 type Elements = BTreeSet<Element>;

@@ -39,11 +39,16 @@ pub(super) fn elements(guests: &[Guest]) -> Elements {
     let mut all = Elements::new();
     for guest in guests {
         let mac = guest.mac.map(|byte| format!("{byte:02x}")).join(":");
-        all.insert(Element::Guest(guest.tap.to_string(), mac.clone()));
-        let address = |ip: &std::net::Ipv4Addr| Element::Address(guest.tap.to_string(), mac.clone(), ip.to_string());
+        let guest_key = format!("\"{}\" . {mac}", guest.tap);
+        let address = |ip: &std::net::Ipv4Addr| element("addresses", format!("{guest_key} . {ip}"));
         all.extend(guest.addresses.iter().map(address));
+        all.insert(element("guests", guest_key));
     }
     all
+}
+
+fn element(set: &str, key: String) -> Element {
+    Element { set: set.to_owned(), key, leads_to: None }
 }
 
 /// The whole table, put in place of what carries its name.
@@ -51,7 +56,7 @@ pub(super) fn table(name: &LinkName, elements: &Elements) -> String {
     // Making it first lets the deletion succeed where there is none.
     let mut text = format!("table bridge {name}\ndelete table bridge {name}\ntable bridge {name} {{\n");
     for (set, types) in [("guests", "ifname . ether_addr"), ("addresses", "ifname . ether_addr . ipv4_addr")] {
-        let of_it: Vec<String> = elements.iter().filter(|one| set_of(one) == set).map(text_of).collect();
+        let of_it: Vec<String> = elements.iter().filter(|one| one.set == set).map(|one| one.key.clone()).collect();
         let elements =
             if of_it.is_empty() { String::new() } else { format!("; elements = {{ {} }}", of_it.join(", ")) };
         // Writing to a string cannot fail.
@@ -65,24 +70,10 @@ pub(super) fn table(name: &LinkName, elements: &Elements) -> String {
 /// One line for each element that differs; empty when none does. Removed first: what a tap was goes before what it is.
 pub(super) fn difference(name: &LinkName, wanted: &Elements, found: &Elements) -> String {
     let line =
-        |verb: &str, one: &Element| format!("{verb} element bridge {name} {} {{ {} }}\n", set_of(one), text_of(one));
+        |verb: &str, one: &Element| format!("{verb} element bridge {name} {} {{ {} }}\n", one.set, one.key);
     let excess = found.difference(wanted).map(|one| line("delete", one));
     let missing = wanted.difference(found).map(|one| line("add", one));
     excess.chain(missing).collect()
-}
-
-fn set_of(element: &Element) -> &'static str {
-    match element {
-        Element::Guest(..) => "guests",
-        Element::Address(..) => "addresses",
-    }
-}
-
-fn text_of(element: &Element) -> String {
-    match element {
-        Element::Guest(tap, mac) => format!("\"{tap}\" . {mac}"),
-        Element::Address(tap, mac, ip) => format!("\"{tap}\" . {mac} . {ip}"),
-    }
 }
 
 #[cfg(test)]

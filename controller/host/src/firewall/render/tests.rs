@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::super::policy::{Guest, Policy, Rate};
-use super::super::{Stands, script};
+use super::super::{FAMILIES, Stands};
 use super::*;
+use crate::nft::{self, Family};
 
 fn name() -> LinkName {
     "fw1".parse().unwrap()
@@ -54,7 +55,7 @@ fn written(policy: &Policy) -> (Stands, Table) {
         chains: table.chains.clone(),
         sets: table.sets.clone(),
         limits: table.limits.clone(),
-        answers: table.answers.clone(),
+        beside: table.beside.clone(),
         listed: Some("as written".into()),
     };
     (stands, table)
@@ -62,17 +63,17 @@ fn written(policy: &Policy) -> (Stands, Table) {
 
 #[test]
 fn a_firewall_of_two_groups_and_a_guest_that_is_closed() {
-    insta::assert_snapshot!(script::whole(&name(), &table(&name(), &policy())));
+    insta::assert_snapshot!(nft::whole(&FAMILIES, &name(), &table(&name(), &policy())));
 }
 
 #[test]
 fn a_member_more_is_one_element_and_nothing_is_nothing() {
     let (stands, before) = written(&policy());
-    assert_eq!(script::difference(&name(), &stands, &before, &before.elements), "");
+    assert_eq!(nft::difference(Family::Bridge, &name(), &stands, &before, &before.elements), "");
     let mut more = policy();
     more.groups[1].members.insert([10, 1, 0, 99].into());
     let set = format!("members_{}", id("clients"));
-    let script = script::difference(&name(), &stands, &table(&name(), &more), &before.elements);
+    let script = nft::difference(Family::Bridge, &name(), &stands, &table(&name(), &more), &before.elements);
     assert_eq!(script, format!("add element bridge fw1 {set} {{ 10.1.0.99 }}\n"));
 }
 
@@ -81,14 +82,14 @@ fn a_rule_changes_its_groups_chains_and_a_group_that_goes_takes_its_own_along() 
     let (stands, before) = written(&policy());
     let mut other = policy();
     other.groups[0].rules.remove(1);
-    let said = script::difference(&name(), &stands, &table(&name(), &other), &before.elements);
+    let said = nft::difference(Family::Bridge, &name(), &stands, &table(&name(), &other), &before.elements);
     let touched = |line: &&str| !line.contains(&format!("_{}", id("web")));
     assert_eq!(said.lines().filter(touched).collect::<Vec<_>>(), Vec::<&str>::new());
     let mut fewer = policy();
     fewer.guests.truncate(1);
     fewer.groups[0].rules.remove(0);
     fewer.groups.truncate(1);
-    let said = script::difference(&name(), &stands, &table(&name(), &fewer), &before.elements);
+    let said = nft::difference(Family::Bridge, &name(), &stands, &table(&name(), &fewer), &before.elements);
     assert!(said.contains(&format!("delete set bridge fw1 members_{}\n", id("clients"))));
     assert!(said.contains("delete chain bridge fw1 to_closed\n") && !said.contains("answers"));
 }
@@ -98,7 +99,7 @@ fn another_rate_is_another_limit_and_the_old_one_goes() {
     let (stands, before) = written(&policy());
     let mut other = policy();
     other.guests[3].rate = Rate { ingress: Some(200), egress: Some(1) };
-    let script = script::difference(&name(), &stands, &table(&name(), &other), &before.elements);
+    let script = nft::difference(Family::Bridge, &name(), &stands, &table(&name(), &other), &before.elements);
     let tap = id("tap4");
     assert_eq!(
         script,
@@ -120,7 +121,7 @@ proptest! {
         if let Ok(tap) = tap.parse::<LinkName>() {
             odd.guests[0].tap = tap;
         }
-        let text = |policy: &Policy| script::whole(&name(), &table(&name(), policy));
+        let text = |policy: &Policy| nft::whole(&FAMILIES, &name(), &table(&name(), policy));
         let (odd, plain) = (text(&odd), text(&policy()));
         prop_assert_eq!(odd.lines().count(), plain.lines().count());
         for sign in ['{', '}', '"', ';', '#', '@', '$'] {

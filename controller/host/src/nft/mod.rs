@@ -1,4 +1,10 @@
 //! Running nft in a namespace: one script is one transaction.
+//!
+//! [`table`] makes a table be as wanted, [`listing`] reads what there is, [`script`] writes what differs.
+
+mod listing;
+mod script;
+mod table;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,6 +12,13 @@ use std::process::{Command, Stdio};
 
 use crate::link::LinkName;
 use crate::netns::{self, Namespace};
+
+pub(crate) use listing::Element;
+#[cfg(test)]
+pub(crate) use script::difference;
+pub(crate) use script::whole;
+pub use table::Stands;
+pub(crate) use table::{Done, Family, Table, ensure, look, look_in, remove};
 
 /// What can go wrong with a packet filter.
 #[derive(Debug, thiserror::Error)]
