@@ -4,7 +4,9 @@
 //! after a crash at any point, `observe_*` only reads. What a verb makes is tagged with its owner, so that a later run
 //! can tell ours from everybody else's.
 
+pub mod balancer;
 pub mod blockdev;
+pub mod conntrack;
 pub mod dnsmasq;
 pub mod firewall;
 pub mod guard;

@@ -15,7 +15,7 @@ mod enter;
 mod mount;
 mod name;
 
-pub use enter::{connect_tcp, enter, listen_tcp, run_in};
+pub use enter::{check_tcp, connect_tcp, enter, listen_tcp, run_in};
 pub use name::{namespace_name, short_id};
 
 use std::fs::{self, File};

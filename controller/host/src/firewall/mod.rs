@@ -32,7 +32,10 @@ use crate::nft::{self, Done, Element, Family};
 pub use crate::nft::{Error, Place, Result, Stands};
 pub use policy::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
 pub use probe::probe;
-use probe::show_bridged_packets;
+pub(crate) use probe::show_bridged_packets;
+
+/// Mark (`SO_MARK`) of what the host asks a guest to see whether it answers: no group of the guest is in the way. Guests cannot set it.
+pub const CHECK_MARK: u32 = render::CHECK;
 
 /// Its own family, and the one in which answers are told from questions.
 const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];

@@ -8,6 +8,8 @@ use crate::nft::{Element, Table};
 const ANSWER: u32 = 0x1000_0000;
 /// Set on an error that the network reports about a conversation (ICMP).
 const ABOUT: u32 = 0x2000_0000;
+/// Set on what the host itself asks its guests to see whether they answer, and on their answers.
+pub(super) const CHECK: u32 = 0x0800_0000;
 
 /// Leads from a tap to the chain that judges what its guest says.
 const SAID_BY: &str = "said_by";
@@ -63,14 +65,16 @@ fn limit_of(megabits: u32) -> String {
 /// The table that marks what belongs to a conversation begun by the other side: after connection tracking has looked (-200),
 /// before anybody translates addresses (-100).
 pub(super) fn answers(name: &LinkName) -> String {
-    let chain = |hook| {
+    let chain = |hook, check: String| {
         format!(
             "  chain {hook} {{\n    type filter hook {hook} priority -150; policy accept;\n    \
              ct direction reply meta mark set meta mark or {ANSWER:#x}\n    \
-             ct state related ip protocol icmp meta mark set meta mark or {ABOUT:#x}\n  }}\n"
+             ct state related ip protocol icmp meta mark set meta mark or {ABOUT:#x}\n    {check}\n  }}\n"
         )
     };
-    format!("table inet {name} {{\n{}{}}}\n", chain("prerouting"), chain("output"))
+    let asked = format!("meta mark and {CHECK:#x} == {CHECK:#x} ct mark set ct mark or {CHECK:#x}");
+    let answered = format!("ct mark and {CHECK:#x} == {CHECK:#x} meta mark set meta mark or {CHECK:#x}");
+    format!("table inet {name} {{\n{}{}}}\n", chain("prerouting", answered), chain("output", asked))
 }
 
 /// Where packets come by. What no map knows is a guest without groups, or no guest, and goes on.
@@ -83,11 +87,12 @@ fn base_chains(table: &mut Table, policy: &Policy) {
     };
     let passes = |limit: String, dhcp: String, map: String| {
         let about = format!("meta mark and {ABOUT:#x} == {ABOUT:#x} accept");
-        vec![limit, "ether type arp accept".to_owned(), about, dhcp, map]
+        let check = format!("meta mark and {CHECK:#x} == {CHECK:#x} accept");
+        vec![limit, "ether type arp accept".to_owned(), about, check, dhcp, map]
     };
     let asked = format!("ip daddr {{ 255.255.255.255, {gateway} }} udp sport 68 udp dport 67 accept");
     let served = format!("ip saddr {gateway} udp sport 67 udp dport 68 accept");
-    let nothing = !(ANSWER | ABOUT);
+    let nothing = !(ANSWER | ABOUT | CHECK);
     // Before and after br_netfilter, which has priority 0 at this hook.
     table.chains.insert(
         "fresh".to_owned(),

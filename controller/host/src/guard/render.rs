@@ -69,8 +69,7 @@ pub(super) fn table(name: &LinkName, elements: &Elements) -> String {
 
 /// One line for each element that differs; empty when none does. Removed first: what a tap was goes before what it is.
 pub(super) fn difference(name: &LinkName, wanted: &Elements, found: &Elements) -> String {
-    let line =
-        |verb: &str, one: &Element| format!("{verb} element bridge {name} {} {{ {} }}\n", one.set, one.key);
+    let line = |verb: &str, one: &Element| format!("{verb} element bridge {name} {} {{ {} }}\n", one.set, one.key);
     let excess = found.difference(wanted).map(|one| line("delete", one));
     let missing = wanted.difference(found).map(|one| line("add", one));
     excess.chain(missing).collect()

@@ -19,6 +19,7 @@ mod name;
 mod observe;
 mod peers;
 mod plan;
+mod reflect;
 mod vxlan;
 mod watch;
 

@@ -1,17 +1,19 @@
 //! Acting inside a namespace, always on a thread that ends afterwards.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::thread;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Error, Namespace, Result};
+use crate::firewall::CHECK_MARK;
 
 /// Runs an action inside the namespace and waits for it, blocking the caller. For short actions off the runtime.
 ///
@@ -67,6 +69,23 @@ pub async fn connect_tcp(namespace: &Namespace, address: SocketAddr) -> Result<T
     // Only making the socket needs the namespace; connecting it is awaited where we are.
     let socket = enter(namespace, move || new_socket(address)).await?.map_err(failed)?;
     socket.connect(address).await.map_err(failed)
+}
+
+/// Connects to a guest to see whether it answers, from an address of the namespace's own and past the guest's groups. The caller sets
+/// the deadline.
+///
+/// # Errors
+/// That there is no such address, or the guest's refusal.
+pub async fn check_tcp(namespace: &Namespace, from: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
+    let failed =
+        |source| Error::Socket { action: "connect to", address: to, name: namespace.name().to_owned(), source };
+    let make = move || -> io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        setsockopt(&socket, sockopt::Mark, &CHECK_MARK)?;
+        socket.bind((from, 0).into())?;
+        Ok(socket)
+    };
+    enter(namespace, make).await?.map_err(failed)?.connect(to).await.map_err(failed)
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {

@@ -87,12 +87,7 @@ pub(crate) fn difference(
 }
 
 /// One line for each set concerned.
-fn elements<'a>(
-    verb: &str,
-    family: Family,
-    name: &LinkName,
-    all: impl Iterator<Item = &'a Element>,
-) -> String {
+fn elements<'a>(verb: &str, family: Family, name: &LinkName, all: impl Iterator<Item = &'a Element>) -> String {
     let family = family.word();
     let mut by_set: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for one in all {

@@ -1,6 +1,6 @@
 //! Who may speak with whom, on two hosts, with real connections: what is allowed goes on, what no longer is stops at once.
 
-mod lab;
+pub mod lab;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
