@@ -80,9 +80,7 @@ impl ApiServer {
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok((stream, peer, slot)) => {
-                    tokio::spawn(front.clone().connection(stream, peer, slot, graceful.watcher()));
-                }
+                Ok((stream, peer, slot)) => front.clone().begin(stream, peer, slot, graceful.watcher()),
                 Err(error) => {
                     tracing::warn!(error = text::chain(&error), "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -131,6 +129,12 @@ struct Front {
 }
 
 impl Front {
+    /// Serves a connection in a task of its own. What a task runs is compiled where it is spawned: this is no `async fn`, so
+    /// that it is here, and not in the program that calls [`ApiServer::serve`] and is built to be small.
+    fn begin(self, stream: TcpStream, peer: SocketAddr, slot: Option<OwnedSemaphorePermit>, watcher: Watcher) {
+        tokio::spawn(self.connection(stream, peer, slot, watcher));
+    }
+
     async fn connection(
         self,
         stream: TcpStream,

@@ -12,7 +12,8 @@ use crate::backoff;
 use crate::core::Core;
 use crate::{Error, Revision};
 
-type Ask = oneshot::Sender<Revision>;
+/// A reader that waits.
+pub(crate) type Ask = oneshot::Sender<Revision>;
 
 /// The readers' end.
 #[derive(Clone)]

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::barrier::{self, Barrier};
+use crate::barrier::{self, Ask, Barrier};
 use crate::core::Core;
 use crate::failure::Verdict;
-use crate::feed::Unfit;
+use crate::feed::{Order, Unfit};
 use crate::keys::Keys;
 use crate::write::{Action, Write};
 use crate::{Entry, Error, Revision, StoreOptions, Term, Watch, backoff, feed, term, upkeep};
@@ -42,6 +42,19 @@ struct Tasks {
     running: Vec<JoinHandle<()>>,
 }
 
+impl Tasks {
+    /// What a task runs is compiled where it is spawned: this is no `async fn`, so that it is here, and not in the program
+    /// that connects, which may be built to be small.
+    fn start(core: &Arc<Core>, ordered: mpsc::Receiver<Order>, asks: mpsc::UnboundedReceiver<Ask>) -> Self {
+        let running = vec![
+            tokio::spawn(feed::run(core.clone(), ordered)),
+            tokio::spawn(barrier::serve(core.clone(), asks)),
+            tokio::spawn(upkeep::run(core.clone())),
+        ];
+        Self { core: core.clone(), running }
+    }
+}
+
 impl Drop for Tasks {
     fn drop(&mut self) {
         for task in &self.running {
@@ -61,12 +74,7 @@ impl Store {
         let core = Arc::new(Core::connect(options, orders).await?);
         first_load(&core).await?;
         let (barrier, asks) = Barrier::new();
-        let running = vec![
-            tokio::spawn(feed::run(core.clone(), ordered)),
-            tokio::spawn(barrier::serve(core.clone(), asks)),
-            tokio::spawn(upkeep::run(core.clone())),
-        ];
-        let tasks = Arc::new(Tasks { core: core.clone(), running });
+        let tasks = Arc::new(Tasks::start(&core, ordered, asks));
         Ok(Self { core, barrier, term: None, _tasks: tasks })
     }
 
