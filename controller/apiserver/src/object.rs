@@ -7,6 +7,7 @@
 //! `metadata.managedFields` is kept beside the document, as the bytes it is stored in: it is as large as a small object
 //! and as deep as its document, and nobody but a write looks into it.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -36,6 +37,17 @@ impl Object {
             metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
         }
         Self { value, managed, raw: OnceLock::new() }
+    }
+
+    /// The state that was stored at `revision` as `text`.
+    #[must_use]
+    pub fn stored(value: Value, managed: Bytes, text: &Text, revision: Revision) -> Self {
+        let object = Self::new(value, managed, revision);
+        if let Some(raw) = text.at(revision) {
+            // It has just been made, and has none.
+            let _ = object.raw.set(raw);
+        }
+        object
     }
 
     /// The same state in another version.
@@ -133,28 +145,58 @@ impl<'de> Visitor<'de> for Part<'_> {
 /// A document as JSON, with its `managedFields` put in as they are.
 #[must_use]
 pub fn write(value: &Value, managed: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(1024 + managed.len());
+    Bytes::from(render(value, managed).0)
+}
+
+/// A document as it is stored: without its `resourceVersion`, which is known only when it has been.
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// The bytes to store.
+    pub bytes: Bytes,
+    /// Where the fields of `metadata` begin, when there are some.
+    inside: Option<usize>,
+}
+
+impl Text {
+    /// The text of a document that has no `resourceVersion`.
+    #[must_use]
+    pub fn new(value: &Value, managed: &[u8]) -> Self {
+        let (bytes, inside) = render(value, managed);
+        Self { bytes: Bytes::from(bytes), inside }
+    }
+
+    /// The answer that tells of the stored document: the same bytes and its revision.
+    fn at(&self, revision: Revision) -> Option<Bytes> {
+        let (before, after) = self.bytes.split_at_checked(self.inside?)?;
+        Some(Bytes::from([before, format!("\"resourceVersion\":\"{revision}\",").as_bytes(), after].concat()))
+    }
+}
+
+/// A document as JSON, and where the fields of its `metadata` begin.
+fn render(value: &Value, managed: &[u8]) -> (Vec<u8>, Option<usize>) {
+    let mut out = Vec::with_capacity(2048 + managed.len());
+    let inside = Cell::new(None);
     match value {
-        Value::Object(map) if !managed.is_empty() && map.get("metadata").is_some_and(Value::is_object) => {
-            write_map(map, &mut out, |key, value, out| match (key, value) {
-                ("metadata", Value::Object(metadata)) => {
-                    write_map(metadata, out, |_, value, out| write_value(value, out));
-                    // Before the brace that has just closed the metadata.
-                    out.pop();
-                    out.extend_from_slice(if metadata.is_empty() {
-                        b"\"managedFields\":"
-                    } else {
-                        b",\"managedFields\":"
-                    });
-                    out.extend_from_slice(managed);
-                    out.push(b'}');
+        Value::Object(map) => write_map(map, &mut out, |key, value, out| match (key, value) {
+            ("metadata", Value::Object(metadata)) => {
+                inside.set((!metadata.is_empty()).then_some(out.len() + 1));
+                write_map(metadata, out, |_, value, out| write_value(value, out));
+                if managed.is_empty() {
+                    return;
                 }
-                _ => write_value(value, out),
-            });
-        }
+                // Before the brace that has just closed the metadata.
+                out.pop();
+                out.extend_from_slice(if metadata.is_empty() { b"\"managedFields\":" } else { b",\"managedFields\":" });
+                out.extend_from_slice(managed);
+                out.push(b'}');
+            }
+            _ => write_value(value, out),
+        }),
         _ => write_value(value, &mut out),
     }
-    Bytes::from(out)
+    // It is kept as long as the object is.
+    out.shrink_to_fit();
+    (out, inside.get())
 }
 
 fn write_map(map: &Map<String, Value>, out: &mut Vec<u8>, each: impl Fn(&str, &Value, &mut Vec<u8>)) {
@@ -273,6 +315,20 @@ mod tests {
         let written: Value = serde_json::from_slice(&write(&value, &object.managed)).unwrap();
         assert_eq!(written, serde_json::from_str::<Value>(text).unwrap());
         assert_eq!(object.whole()["metadata"]["managedFields"][0]["manager"], "m");
+        let text = Text::new(&value, &object.managed);
+        let stored = Object::stored(value, object.managed.clone(), &text, Revision::new(7));
+        let (told, rendered): (Value, Value) = (
+            serde_json::from_slice(&stored.raw()).unwrap(),
+            serde_json::from_slice(&write(&stored.value, &stored.managed)).unwrap(),
+        );
+        assert_eq!((&told, &told["metadata"]["resourceVersion"]), (&rendered, &Value::from("7")));
+        for odd in [serde_json::json!({"a": {"metadata": {"b": 1}}, "metadata": {}}), serde_json::json!({"kind": "A"})]
+        {
+            let text = Text::new(&odd, b"");
+            let raw = Object::stored(odd.clone(), Bytes::new(), &text, Revision::new(7)).raw();
+            let told: Value = serde_json::from_slice(&raw).unwrap();
+            assert_eq!((&told["a"], &told["metadata"]["resourceVersion"]), (&odd["a"], &Value::from("7")));
+        }
         assert!(parse("k", &Bytes::from("[]"), Revision::ZERO).is_err());
         assert!(parse("k", &Bytes::from("{} x"), Revision::ZERO).is_err());
     }

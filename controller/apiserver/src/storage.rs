@@ -1,11 +1,10 @@
 //! Where objects live in the store, and the store's refusals in this crate's words.
 
-use bytes::Bytes;
 use serde_json::Value;
 use store::{Entry, Store};
 
 use crate::error::{Error, Subject};
-use crate::object::set_meta;
+use crate::object::{Text, set_meta};
 use crate::registry::Resource;
 use crate::schema::Definition;
 
@@ -34,17 +33,17 @@ fn folder(definition: &Definition) -> (&str, &str) {
     definition.storage_resource.rsplit_once('/').unwrap_or(("", &definition.storage_resource))
 }
 
-/// The bytes to store for a document and its `managedFields`.
+/// What to store of a document and its `managedFields`.
 #[must_use]
-pub fn encode(resource: &Resource, mut value: Value, managed: &[u8]) -> (Value, Bytes) {
+pub fn encode(resource: &Resource, mut value: Value, managed: &[u8]) -> (Value, Text) {
     set_meta(&mut value, "resourceVersion", None);
     resource.definition.encode(&mut value);
     if !resource.definition.builtin && !resource.version().storage {
         // What only the addressed version has is not stored.
         resource.definition.storage().schema.prune(&mut value);
     }
-    let bytes = crate::object::write(&value, managed);
-    (value, bytes)
+    let text = Text::new(&value, managed);
+    (value, text)
 }
 
 /// A refused write as the client shall see it.

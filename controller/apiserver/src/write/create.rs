@@ -103,7 +103,7 @@ impl Server {
         let namespace = definition.namespaced.then(|| meta(&object, "namespace").to_owned());
         let key = storage::key(&self.store, definition, namespace.as_deref(), &name);
         let managed = owner.of_new(resource, &object);
-        let (value, bytes) = storage::encode(resource, object, &managed);
+        let (value, text) = storage::encode(resource, object, &managed);
         if dry_run {
             if self.store.get(&key).await?.is_some() {
                 return Err(Error::AlreadyExists(resource.subject(&name)));
@@ -112,9 +112,10 @@ impl Server {
             set_meta(&mut object.value, "resourceVersion", None);
             return Ok(Arc::new(object));
         }
-        let written = self.store.create(&key, bytes).await.map_err(|e| storage::refused(e, resource.subject(&name)))?;
+        let written = self.store.create(&key, text.bytes.clone()).await;
+        let written = written.map_err(|e| storage::refused(e, resource.subject(&name)))?;
         self.metrics.wrote(&definition.plural);
-        let object = Arc::new(Object::new(value, managed, written.mod_revision));
+        let object = Arc::new(Object::stored(value, managed, &text, written.mod_revision));
         written.remember(object.clone());
         self.note_chore("create", resource, &object, written.mod_revision);
         if resource.is(CRD_GROUP, CRD_PLURAL) {

@@ -9,6 +9,7 @@ use store::{Entry, Revision};
 use crate::error::Error;
 use crate::object::Object;
 use crate::registry::Resource;
+use crate::request::body;
 use crate::server::Server;
 use crate::storage;
 
@@ -116,14 +117,19 @@ impl Server {
         managed: Bytes,
         dry_run: bool,
     ) -> Result<Modified, store::Error> {
-        let (value, bytes) = storage::encode(resource, value, &managed);
+        let (value, text) = storage::encode(resource, value, &managed);
+        // A patch may grow an object; it may not grow past what a body could bring.
+        if text.bytes.len() > body::LIMIT {
+            let (key, size, limit) = (entry.key.to_string(), text.bytes.len(), body::LIMIT);
+            return Err(store::Error::TooLarge { key, size, limit });
+        }
         if dry_run {
             let object = Arc::new(Object::new(value, managed, entry.mod_revision));
             return Ok(Modified::not(object, false, entry));
         }
-        let written = self.store.update(&entry.key, bytes, entry.mod_revision).await?;
+        let written = self.store.update(&entry.key, text.bytes.clone(), entry.mod_revision).await?;
         self.metrics.wrote(&resource.definition.plural);
-        let object = Arc::new(Object::new(value, managed, written.mod_revision));
+        let object = Arc::new(Object::stored(value, managed, &text, written.mod_revision));
         written.remember(object.clone());
         self.note_chore("update", resource, &object, written.mod_revision);
         Ok(Modified { object, removed: false, revision: written.mod_revision, changed: true })

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Change, Written, admit, ownership, update};
+use super::{Written, admit, ownership, update};
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::meta;
@@ -83,9 +83,6 @@ impl Server {
                 crate::object::set_meta(&mut new, "uid", Some(Value::String(uid)));
                 let provided = if names_owners { ownership::take(&mut new) } else { None };
                 let change = update::finish(&call.resource, call.subresource.as_deref(), old.value(), new, Some(call))?;
-                if let Change::Put(value) = &change {
-                    size(value)?;
-                }
                 Ok(ownership::track(call, &old, provided.as_ref(), change))
             })
             .await?;
@@ -96,14 +93,6 @@ impl Server {
         }
         Ok(Written { code: 200, changed: done.changed, view: call.resource.view(&done.object), warnings })
     }
-}
-
-/// A patch may grow an object; it may not grow past what a body could bring.
-fn size(value: &Value) -> Result<(), Error> {
-    if value.to_string().len() > body::LIMIT {
-        return Err(Error::TooLarge(format!("Request entity too large: limit is {}", body::LIMIT)));
-    }
-    Ok(())
 }
 
 fn strict(call: &Call, patch: &Value, repeated: &[String], unknown: &[String]) -> Result<(), Error> {
