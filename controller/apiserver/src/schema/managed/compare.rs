@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::structural::Node;
 use super::extract::everything;
-use super::set::Set;
+use super::set::{Set, field_step};
 use super::shape::Shape;
 
 /// The fields in which two states differ.
@@ -24,7 +24,7 @@ impl Difference {
         self.changed.is_empty() && self.removed.is_empty()
     }
 
-    fn below(&mut self, step: &dyn Fn() -> String, inner: Self) {
+    fn below(&mut self, step: &dyn Fn() -> Box<str>, inner: Self) {
         if !inner.changed.is_empty() {
             self.changed.insert(step(), inner.changed);
         }
@@ -59,10 +59,10 @@ fn maps(shape: Shape<'_>, old: &Map<String, Value>, new: &Map<String, Value>) ->
     let mut all = Difference::default();
     for (key, value) in new {
         let inner = walk(shape.field(key).0, old.get(key), Some(value));
-        all.below(&|| format!("f:{key}"), inner);
+        all.below(&|| field_step(key), inner);
     }
     for (key, value) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-        all.below(&|| format!("f:{key}"), walk(shape.field(key).0, Some(value), None));
+        all.below(&|| field_step(key), walk(shape.field(key).0, Some(value), None));
     }
     all
 }
@@ -86,7 +86,7 @@ fn lists(shape: Shape<'_>, old: &[Value], new: &[Value]) -> Difference {
             (_, []) => Difference { removed: Set::leaf(), ..Difference::default() },
             _ => Difference { changed: Set::leaf(), ..Difference::default() },
         };
-        all.below(&|| step.clone(), inner);
+        all.below(&|| step.as_str().into(), inner);
     }
     all
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::error::FieldError;
 use super::super::structural::{Node, Path, check_unique};
-use super::set::Set;
+use super::set::{Set, field_step};
 use super::shape::Shape;
 
 /// The fields somebody who applies this document speaks of: its leaves, keys of maps and items of lists.
@@ -22,7 +22,7 @@ fn walk(shape: Shape<'_>, value: &Value) -> Set {
                 let (child, named) = shape.field(key);
                 let mut below = walk(child, value);
                 below.owned |= !named || is_nothing(value);
-                set.insert(format!("f:{key}"), below);
+                set.insert(field_step(key), below);
             }
             set
         }
@@ -75,9 +75,7 @@ fn find_duplicates(shape: Shape<'_>, value: &Value, path: &Path<'_>, errors: &mu
 pub(super) fn everything(shape: Shape<'_>, value: &Value) -> Set {
     let below = match value {
         Value::Object(map) if !shape.is_atomic_map() => {
-            let each = |(key, value): (&String, &Value)| {
-                (format!("f:{key}").into_boxed_str(), everything(shape.field(key).0, value))
-            };
+            let each = |(key, value): (&String, &Value)| (field_step(key), everything(shape.field(key).0, value));
             map.iter().map(each).collect()
         }
         Value::Array(items) if !shape.is_atomic_list() => {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::super::metadata::FIELDS;
 use super::super::structural::{Additional, Kind, ListKind, Node};
@@ -72,15 +73,12 @@ impl<'s> Shape<'s> {
     pub(crate) fn item_step(self, item: &Value) -> String {
         match self.list() {
             ListKind::Map(keys) => {
-                let mut found = Map::new();
-                for key in keys {
-                    if let Some(value) = item.get(key).or_else(|| self.key_default(key)) {
-                        found.insert(key.clone(), value.clone());
-                    }
-                }
-                format!("k:{}", Value::Object(found))
+                let value = |key: &str| item.get(key).or_else(|| self.key_default(key));
+                let found: BTreeMap<&str, &Value> =
+                    keys.iter().filter_map(|key| Some((key.as_str(), value(key)?))).collect();
+                written("k:", &found)
             }
-            _ => format!("v:{item}"),
+            _ => written("v:", item),
         }
     }
 
@@ -90,6 +88,15 @@ impl<'s> Shape<'s> {
             Self::Free => None,
         }
     }
+}
+
+/// A step that holds a value.
+fn written(kind: &str, value: &impl Serialize) -> String {
+    let mut text = Vec::with_capacity(32);
+    text.extend_from_slice(kind.as_bytes());
+    // Writing values to memory cannot fail, and what comes of it is UTF-8.
+    let _ = serde_json::to_writer(&mut text, value);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// `ObjectMeta`, as far as merging is concerned.
