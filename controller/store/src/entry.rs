@@ -63,13 +63,18 @@ impl Entry {
     where
         T: Send + Sync + 'static,
     {
-        let known = self.0.form().clone();
-        if let Some(known) = known.and_then(|any| any.downcast().ok()) {
+        if let Some(known) = self.known() {
             return Ok(known);
         }
         let parsed = Arc::new(decode(&self.0.value)?);
         self.remember(parsed.clone());
         Ok(parsed)
+    }
+
+    /// The parsed form, when somebody has made it and it is still kept.
+    pub fn known<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let known = self.0.form().clone();
+        known.and_then(|any| any.downcast().ok())
     }
 
     /// Fills the slot of [`Entry::decoded`] with a form the caller already has; the first one stays.

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use store::{Entry, Event, EventKind};
 
 use super::{Follower, follow};
+use crate::object::Object;
 use crate::server::Server;
 
 mod collect;
@@ -46,6 +47,14 @@ struct Reference {
     #[serde(deserialize_with = "shared")]
     uid: Arc<str>,
     block_owner_deletion: bool,
+}
+
+/// Of an object that has just been written somebody has the parsed form; it is not made for this.
+fn metadata_of(entry: &Entry) -> Option<Metadata> {
+    match entry.known::<Object>() {
+        Some(object) => Metadata::deserialize(object.value.get("metadata")?).ok(),
+        None => serde_json::from_slice::<Stored>(&entry.value).ok().map(|stored| stored.metadata),
+    }
 }
 
 fn shared<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
@@ -88,7 +97,7 @@ pub(crate) async fn run(server: Arc<Server>) {
 
 impl Garbage {
     fn put(&mut self, entry: &Entry) {
-        let Ok(Stored { metadata }) = serde_json::from_slice::<Stored>(&entry.value) else { return };
+        let Some(metadata) = metadata_of(entry) else { return };
         self.forget(&entry.key);
         let ours = |f: &String| f == crate::write::ORPHAN || f == crate::write::FOREGROUND;
         let waiting = metadata.deletion_timestamp.is_some() && metadata.finalizers.iter().any(ours);
