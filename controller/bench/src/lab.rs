@@ -57,9 +57,18 @@ impl Lab {
 
     /// One of the instance's own processes.
     pub fn process(&self, name: &str) -> Result<ProcessId> {
-        let path = self.dir.join(format!("server/{name}.json"));
+        self.recorded(&format!("server/{name}.json"))
+    }
+
+    /// The instance's own etcd.
+    pub fn etcd(&self) -> Result<ProcessId> {
+        self.recorded("etcd/process.json")
+    }
+
+    fn recorded(&self, file: &str) -> Result<ProcessId> {
+        let path = self.dir.join(file);
         let record = Record::load(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        record.and_then(|record| record.running()).with_context(|| format!("{name} does not run"))
+        record.and_then(|record| record.running()).with_context(|| format!("the process of {file} does not run"))
     }
 
     /// What the server's metrics page says.

@@ -17,6 +17,28 @@ pub fn cpu(pid: i32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// What the processes that take part in a measurement spend on it.
+pub struct Spending {
+    pids: Vec<i32>,
+    before: Vec<Duration>,
+}
+
+impl Spending {
+    /// Begins to count.
+    pub fn of(pids: Vec<i32>) -> Result<Spending> {
+        let before = pids.iter().map(|pid| cpu(*pid)).collect::<Result<_>>()?;
+        Ok(Spending { pids, before })
+    }
+
+    /// Microseconds on a CPU since then, of each process for each of so many operations.
+    pub fn each(&self, operations: usize) -> Result<Vec<f64>> {
+        let spent = |(pid, before): (&i32, &Duration)| {
+            Ok(cpu(*pid)?.saturating_sub(*before).as_secs_f64() * 1e6 / operations.max(1) as f64)
+        };
+        self.pids.iter().zip(&self.before).map(spent).collect()
+    }
+}
+
 /// Resident memory in MiB, and the share of it when what several processes share is divided between them.
 pub fn memory(pid: i32) -> Result<(f64, f64)> {
     Ok((kibibytes(&format!("/proc/{pid}/status"), "VmRSS:")?, kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?))

@@ -8,7 +8,7 @@ use http::Request;
 
 use super::door::Door;
 use crate::lab::Lab;
-use crate::usage;
+use crate::usage::Spending;
 
 /// How much is asked, by how many.
 #[derive(Clone, Copy, Debug)]
@@ -23,10 +23,8 @@ pub struct Shape {
 pub struct Done {
     /// Answers per second.
     pub rate: f64,
-    /// The server's time on a CPU for each, in microseconds.
-    pub server_cpu: f64,
-    /// The load generator's, in microseconds.
-    pub own_cpu: f64,
+    /// Microseconds on a CPU for each answer, of the server, of its etcd, and of the load generator.
+    pub spent: Vec<f64>,
     /// From question to answer in milliseconds, the shortest first.
     latencies: Vec<f64>,
 }
@@ -49,10 +47,8 @@ pub async fn run<F>(lab: &Lab, doors: &[Arc<Door>], shape: Shape, request: F) ->
 where
     F: Fn(usize) -> Result<Request<Vec<u8>>> + Send + Sync + 'static,
 {
-    let server = lab.process("server")?.pid;
-    let own = i32::try_from(std::process::id()).context("our own pid")?;
+    let spending = Spending::of(vec![lab.process("server")?.pid, lab.etcd()?.pid, own_pid()?])?;
     let request = Arc::new(request);
-    let before = (usage::cpu(server)?, usage::cpu(own)?);
     let begun = Instant::now();
     let workers = doors.iter().take(shape.clients).cloned().enumerate().map(|(client, door)| {
         let request = request.clone();
@@ -72,14 +68,14 @@ where
         latencies.extend(done.context("a client broke")??);
     }
     let took = begun.elapsed().as_secs_f64();
-    let each = |now: std::time::Duration, then| (now - then).as_secs_f64() * 1e6 / shape.operations.max(1) as f64;
     latencies.sort_by(f64::total_cmp);
-    Ok(Done {
-        rate: shape.operations as f64 / took,
-        server_cpu: each(usage::cpu(server)?, before.0),
-        own_cpu: each(usage::cpu(own)?, before.1),
-        latencies,
-    })
+    let spent = spending.each(shape.operations)?;
+    Ok(Done { rate: shape.operations as f64 / took, spent, latencies })
+}
+
+/// The load generator's process.
+pub fn own_pid() -> Result<i32> {
+    i32::try_from(std::process::id()).context("our own pid")
 }
 
 #[cfg(test)]

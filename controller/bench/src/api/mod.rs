@@ -18,9 +18,10 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::create;
 use crate::figure::{Report, Sample};
 use crate::lab::Lab;
-use crate::{create, usage};
+use crate::usage::{self, Spending};
 use door::Door;
 use load::{Done, Shape};
 use requests::Operation;
@@ -62,32 +63,45 @@ async fn round(lab: &Lab, doors: &[Arc<Door>], clients: usize, operations: usize
         let done = load::run(lab, doors, shape, move |number| operation.request(&stem, number, &known)).await?;
         all.push((operation, done));
     }
-    let puts = Sample::from_iter([before, raw(lab, shape, &format!("{stem}b")).await?]);
+    let puts = [before, raw(lab, shape, &format!("{stem}b")).await?];
     for (operation, done) in all {
         tell(report, operation.word(), shape, &done, &puts, operation.budget(clients));
     }
     Ok(())
 }
 
-fn tell(report: &mut Report, word: &str, shape: Shape, done: &Done, puts: &Sample, budget: &str) {
-    report.add(format!("{word}, {} clients", shape.clients), "/s", &Sample::one(done.rate), Some(puts), budget);
+/// Puts into etcd, without a server between.
+struct Puts {
+    rate: f64,
+    /// Microseconds on a CPU for each, of etcd and of the load generator.
+    spent: Vec<f64>,
+}
+
+fn tell(report: &mut Report, word: &str, shape: Shape, done: &Done, puts: &[Puts], budget: &str) {
+    let rates: Sample = puts.iter().map(|puts| puts.rate).collect();
+    report.add(format!("{word}, {} clients", shape.clients), "/s", &Sample::one(done.rate), Some(&rates), budget);
+    let mean =
+        |part: usize| puts.iter().filter_map(|puts| puts.spent.get(part)).sum::<f64>() / puts.len().max(1) as f64;
+    let [server, etcd, own] = [0, 1, 2].map(|part| done.spent.get(part).copied().unwrap_or(f64::NAN));
     report.note(format!(
-        "p50 {:.2} ms, p99 {:.2} ms; {:.0} µs CPU of the server each, {:.0} of the load generator; raw: etcd puts",
+        "p50 {:.2} ms, p99 {:.2} ms; µs of CPU each: server {server:.0}, etcd {etcd:.0}, load generator {own:.0}; \
+         raw: etcd puts, etcd {:.0}, load generator {:.0}",
         done.latency(0.5),
         done.latency(0.99),
-        done.server_cpu,
-        done.own_cpu
+        mean(0),
+        mean(1)
     ));
 }
 
 /// Puts per second into the instance's etcd, of a value as large as the measured objects.
-async fn raw(lab: &Lab, shape: Shape, stem: &str) -> Result<f64> {
+async fn raw(lab: &Lab, shape: Shape, stem: &str) -> Result<Puts> {
     let value = requests::stored_size();
     let mut clients = Vec::new();
     for _ in 0..shape.clients {
         clients.push(create::etcd(lab).await?);
     }
     let each = shape.operations.div_ceil(shape.clients);
+    let spending = Spending::of(vec![lab.etcd()?.pid, load::own_pid()?])?;
     let begun = Instant::now();
     let workers = clients.into_iter().enumerate().map(|(client, mut etcd)| {
         let (stem, value) = (stem.to_owned(), vec![b'x'; value]);
@@ -101,7 +115,8 @@ async fn raw(lab: &Lab, shape: Shape, stem: &str) -> Result<f64> {
     for done in futures::future::join_all(workers).await {
         done.context("a worker broke")?.context("failed to put")?;
     }
-    Ok((each * shape.clients) as f64 / begun.elapsed().as_secs_f64())
+    let (took, puts) = (begun.elapsed().as_secs_f64(), each * shape.clients);
+    Ok(Puts { rate: puts as f64 / took, spent: spending.each(puts)? })
 }
 
 /// Creates beside at least `size` objects: the cost of a write shall not depend on what is there already.
@@ -119,7 +134,7 @@ async fn beside(lab: &Lab, doors: &[Arc<Door>], size: usize, operations: usize, 
     let before = raw(lab, shape, &stem).await?;
     let name = stem.clone();
     let done = load::run(lab, doors, shape, move |number| Operation::Create.request(&name, number, &[])).await?;
-    let puts = Sample::from_iter([before, raw(lab, shape, &format!("{stem}b")).await?]);
+    let puts = [before, raw(lab, shape, &format!("{stem}b")).await?];
     tell(report, &format!("create beside {present}"), shape, &done, &puts, "flat");
     Ok(())
 }
