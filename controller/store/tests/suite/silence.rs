@@ -11,7 +11,7 @@ use crate::wire::Wire;
 
 const PREFIX: &str = "/registry/x.dev/things/";
 /// Shorter than it takes to notice by the connection that nobody is there (keep-alive: 12 s).
-const PATIENCE: Duration = Duration::from_secs(9);
+const PATIENCE: Duration = Duration::from_secs(11);
 
 /// To a store that reaches it by three wires, one etcd is three members.
 async fn three_ways(lab: &Lab) -> Result<(Vec<Wire>, Store)> {
