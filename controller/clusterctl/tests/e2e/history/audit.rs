@@ -10,8 +10,8 @@ use super::rooms::COUNT;
 use super::truth::Truth;
 use super::world::World;
 
-/// What the reconcilers are called, who write under their server's term.
-const RECONCILERS: &str = "system:reconciler:";
+/// What they are called who write under their server's term: reconcilers, and the API's own chores.
+const LEADERS: [&str; 2] = ["system:reconciler:", "system:chore:"];
 
 /// All such writes between a revision and the end of the round.
 pub fn leader_writes(world: &World, from: Revision, truth: &Truth) -> Result<Vec<LeaderWrite>> {
@@ -33,7 +33,8 @@ pub fn leader_writes(world: &World, from: Revision, truth: &Truth) -> Result<Vec
 
 fn write_of(line: &Value) -> Option<(Revision, String)> {
     let text = |field: &str| line[field].as_str().unwrap_or_default();
-    let ours = text("user").starts_with(RECONCILERS) && line["code"].as_u64().is_some_and(|code| code < 300);
+    let ours =
+        LEADERS.iter().any(|of| text("user").starts_with(of)) && line["code"].as_u64().is_some_and(|code| code < 300);
     let revision = text("revision").parse().ok().filter(|_| ours)?;
     Some((revision, format!("{} {} {}", text("verb"), text("resource"), text("name"))))
 }
