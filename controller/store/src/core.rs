@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Change};
+use crate::claims::Claims;
 use crate::failure::Failure;
 use crate::feed::Order;
 use crate::keys::Keys;
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) memory: Arc<Memory>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pulse: Pulse,
+    pub(crate) claims: Claims,
     orders: mpsc::Sender<Order>,
     beating: Mutex<()>,
     /// The newest revision any caller has been told.
@@ -46,6 +48,7 @@ impl Core {
             metrics: Metrics::shared()?,
             link,
             pulse: Pulse::new(),
+            claims: Claims::new(),
             keys,
             orders,
             options,
@@ -68,6 +71,12 @@ impl Core {
     pub(crate) fn acknowledge(&self, change: Change) {
         self.acknowledged.fetch_max(change.revision.get(), Ordering::AcqRel);
         self.memory.change(|cache| cache.acknowledged(change));
+    }
+
+    /// etcd counts its revisions anew: what was told of the old ones says nothing of these.
+    pub(crate) fn forget_past(&self, now: Revision) {
+        self.acknowledged.store(now.get(), Ordering::Release);
+        self.claims.forget();
     }
 
     pub(crate) fn is_full(&self) -> bool {

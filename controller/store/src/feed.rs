@@ -72,6 +72,7 @@ pub(crate) async fn load(core: &Core) -> Result<Option<Unfit>, Failure> {
     let differing = core.memory.change(|cache| cache.replace(listing, at, lost_past));
     core.metrics.entries.set(i64::try_from(count).unwrap_or(i64::MAX));
     if lost_past {
+        core.forget_past(at);
         tracing::warn!(%before, %at, "etcd lost its past, starting over with what it has");
     }
     tracing::debug!(count, differing, %at, "listed etcd's keys");

@@ -23,6 +23,7 @@
 mod backoff;
 mod barrier;
 mod cache;
+mod claims;
 mod core;
 mod entry;
 mod error;

@@ -13,9 +13,9 @@
 //!                                                                        └── no ► same again
 //! ```
 //!
-//! The history does not tell who wrote. A put is known by its value; one removal is like the other. So where other servers
-//! write, too, a removal that is found may be somebody else's, and two clients must not both be told that it was theirs:
-//! its outcome stays unknown. Two updates that put the same bytes over the same version are taken for one.
+//! The history does not tell who wrote. A put is known by its value; one removal is like the other, and so are two updates
+//! that put the same bytes over the same version. Two callers must not both be told that it was theirs: within a process they
+//! *claim* the revision, and where other servers write, too, the outcome of such a write stays unknown.
 
 use std::time::Duration;
 
@@ -114,7 +114,9 @@ impl<'a> Write<'a> {
                     if self.action.value().is_some() && self.core.is_full() {
                         self.core.set_full(false);
                     }
-                    return Ok(self.settle(revision).await);
+                    let revision = self.settle(revision).await;
+                    // Taken: somebody found it in the history and took it for theirs.
+                    return if self.core.claims.take(revision) { Ok(revision) } else { Err(self.indeterminate(None)) };
                 }
                 Ok(Outcome::FenceMoved(now)) => fence = now,
                 Ok(Outcome::Deposed) => return Err(Error::Deposed),
@@ -219,15 +221,17 @@ impl<'a> Write<'a> {
             .since(start)
             .find(|event| &*event.entry.key == self.key && self.action.made(event))
             .map(Event::revision);
-        if made.is_some() && self.is_anybodys() {
-            return Err(self.indeterminate(Some(last)));
+        match made {
+            Some(revision) if self.is_anybodys() || !self.core.claims.take(revision) => {
+                Err(self.indeterminate(Some(last)))
+            }
+            made => Ok(made.ok_or(bumped)),
         }
-        Ok(made.ok_or(bumped))
     }
 
-    /// Whether another server's write could look like this one.
+    /// Whether another server's write could look like this one. A creation carries the UID that was made for it.
     fn is_anybodys(&self) -> bool {
-        !self.core.options.sole_writer && matches!(self.action, Action::Delete(_))
+        !self.core.options.sole_writer && !matches!(self.action, Action::Create(_))
     }
 
     fn indeterminate(&self, last: Option<Failure>) -> Error {

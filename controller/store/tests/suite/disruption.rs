@@ -186,27 +186,63 @@ async fn cutting_the_connection_loses_and_doubles_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_removal_that_may_be_anothers_is_nobodys() -> Result<()> {
+/// What a store is told of two equal writes at once, of which etcd makes one and the answers are lost.
+async fn two_lost<T, F>(
+    sole_writer: bool,
+    write: impl Fn(Store, Entry) -> F,
+    made: impl Fn(&[(String, Bytes, Revision)]) -> bool,
+) -> Result<Vec<Result<T, Error>>>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+    T: Send + 'static,
+{
     let lab = Lab::new().await?;
     let wire = Wire::to(&lab.etcd.endpoints()[0]).await?;
-    let options = StoreOptions { endpoints: vec![wire.endpoint()], ..lab.replica_options() };
+    let options = StoreOptions { endpoints: vec![wire.endpoint()], sole_writer, ..lab.replica_options() };
     let store = Store::connect(options).await?;
-    let made = store.create(&format!("{PREFIX}n/coveted"), Bytes::new()).await?;
+    let coveted = store.create(&format!("{PREFIX}n/coveted"), Bytes::new()).await?;
     wire.deafen();
-    let (remover, removed) = (store.clone(), made.clone());
-    let removal = tokio::spawn(async move { remover.delete(&removed.key, removed.mod_revision).await });
+    let writes = [(); 2].map(|()| tokio::spawn(write(store.clone(), coveted.clone())));
     tokio::time::timeout(SOON, async {
-        while !lab.truth(PREFIX).await?.is_empty() {}
+        while !made(&lab.truth(PREFIX).await?) {}
         anyhow::Ok(())
     })
     .await??;
     wire.cut();
     wire.mend();
-    // It is gone, and nothing in etcd tells whether it was this store that removed it.
-    let told = tokio::time::timeout(SOON, removal).await??;
-    assert!(matches!(told, Err(Error::Indeterminate { .. })), "{told:?}");
-    assert!(store.get(&made.key).await?.is_none());
+    let mut told = Vec::new();
+    for write in writes {
+        told.push(tokio::time::timeout(SOON, write).await??);
+    }
+    Ok(told)
+}
+
+async fn removal(store: Store, entry: Entry) -> Result<Revision, Error> {
+    store.delete(&entry.key, entry.mod_revision).await
+}
+
+async fn replacement(store: Store, entry: Entry) -> Result<Entry, Error> {
+    store.update(&entry.key, Bytes::from_static(b"mine"), entry.mod_revision).await
+}
+
+#[tokio::test]
+async fn of_two_equal_writes_of_one_store_one_is_told_that_it_was_made() -> Result<()> {
+    let told = two_lost(true, removal, <[_]>::is_empty).await?;
+    assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+    let told = two_lost(true, replacement, |all| all.iter().any(|(_, value, _)| value == "mine")).await?;
+    assert_eq!(told.iter().filter(|told| told.is_ok()).count(), 1, "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_that_may_be_another_servers_is_nobodys() -> Result<()> {
+    // Nothing in etcd tells whether it was this store that made it.
+    let told = two_lost(false, removal, <[_]>::is_empty).await?;
+    assert!(told.iter().all(Result::is_err), "{told:?}");
+    assert!(told.iter().any(|told| matches!(told, Err(Error::Indeterminate { .. }))), "{told:?}");
+    let told = two_lost(false, replacement, |all| all.iter().any(|(_, value, _)| value == "mine")).await?;
+    assert!(told.iter().all(Result::is_err), "{told:?}");
+    assert!(told.iter().any(|told| matches!(told, Err(Error::Indeterminate { .. }))), "{told:?}");
     Ok(())
 }
 
