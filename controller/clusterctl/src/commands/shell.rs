@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the shell may take to listen; a busy emulated machine needs seconds to start one.
-const LISTENS: Duration = Duration::from_secs(30);
+const LISTENS: Duration = Duration::from_secs(20);
 /// Silence after which a shell that has ended has nothing more to say.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
@@ -48,7 +48,7 @@ if [ -x /bin/bash ]; then
 else
 	set -- /bin/sh -il
 fi
-printf '%s\r\n' "$word" >&3
+printf '%s\n' "$word" >&3
 if env --default-signal=INT true 2>/dev/null; then
 	exec env --default-signal=INT,QUIT setsid -c "$@" <&3 >&3 2>&3 3>&-
 fi
@@ -70,6 +70,7 @@ pub async fn run(client: &Client, namespace: &str, machine: &str) -> Result<Exit
     let raw = Raw::enter()?;
     let word = format!("clusterctl-{}", uuid::Uuid::new_v4());
     let conversation = async {
+        // The terminal, made sane, puts the carriage return before the line feed.
         let said = terminal::await_line(&mut stream, &format!("{word}\r\n"), LISTENS).await;
         let mut output = std::io::stdout();
         output.write_all(&said).context("failed to write to the terminal")?;

@@ -109,7 +109,10 @@ fn nodes_and_nobody_else_reach_the_api_from_their_network() -> Result<()> {
     lab.apply(OBJECTS)?.ok()?;
     let limit = format!("--timeout={}s", SOON.as_secs());
     for port in ["node01", "node02", "guest"] {
-        lab.run(&["wait", &format!("port/{port}"), "--for=condition=Ready", &limit])?.ok()?;
+        // Those of the Nodes are made by the Cluster's reconciler.
+        for wanted in ["--for=create", "--for=condition=Ready"] {
+            lab.run(&["wait", &format!("port/{port}"), wanted, &limit])?.ok()?;
+        }
     }
     let token_of = |who: &str| -> Result<Value> {
         Ok(serde_json::json!({"token": lab.run(&["create", "token", who])?.ok()?.trim()}))

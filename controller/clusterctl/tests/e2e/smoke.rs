@@ -73,6 +73,8 @@ fn shell_on_the_serial_port(lab: &Lab) -> Result<()> {
     ensure!(said.trim() == "Linux", "a command needs no shell: {said}");
     let (code, said) = typed(lab.command(limit, &["ssh", "one-vm"]), "echo answer-$((40 + 2))\nexit 3\n")?;
     ensure!(code == Some(3) && said.contains("answer-42"), "a shell with piped input ended with {code:?}: {said}");
+    // It was heard at once, not only after the longest wait for it.
+    ensure!(!said.contains("clusterctl-"), "the word that the shell listens is shown: {said}");
     // The input ends while a command still has the terminal, whose modes are the command's then and not a prompt's.
     let (code, said) = typed(lab.command(limit, &["ssh", "root@one-vm"]), "sleep 2; tty; echo last-$((1 + 1))")?;
     ensure!(
