@@ -138,7 +138,7 @@ async fn judge(api: ApiServer, artifacts: PathBuf, stop: CancellationToken) {
 async fn lead(api: ApiServer, instance: String, artifacts: PathBuf, shutdown: CancellationToken) {
     let identity = format!("{instance}-{}", uuid::Uuid::new_v4().simple());
     let election = Election::new(identity);
-    while let Some(reign) = shutdown.run_until_cancelled(api.campaign(&election)).await {
+    while let Some(reign) = shutdown.run_until_cancelled(Box::pin(api.campaign(&election))).await {
         let stop = shutdown.child_token();
         let mut judging = tokio::spawn(judge(reign.api().clone(), artifacts.clone(), stop.clone()));
         tokio::select! {
