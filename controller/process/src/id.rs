@@ -28,6 +28,7 @@ pub struct ProcessId {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: char,
+    threads: u64,
     pub(crate) start_time: u64,
 }
 
@@ -41,13 +42,15 @@ impl Stat {
         let (_, fields) = line.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Stat { state, start_time })
+        let threads = fields.nth(16)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
+        Some(Stat { state, threads, start_time })
     }
 
-    /// PID 1 may be slow to reap an orphan: until it does, the dead process still has its pid.
+    /// PID 1 may be slow to reap an orphan: until it does, the dead process still has its pid. Its first thread may be gone
+    /// before the others, and these still hold its files, locks and ports.
     fn is_dead(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        matches!(self.state, 'Z' | 'X' | 'x') && self.threads <= 1
     }
 }
 
@@ -182,10 +185,39 @@ mod tests {
         child.wait().unwrap();
     }
 
+    #[tokio::test]
+    async fn a_process_lives_as_long_as_any_of_its_threads() {
+        const FIRST_THREAD_ENDS: &str = r#"
+import ctypes, os, sys, threading, time
+def rest():
+    while open(f"/proc/{os.getpid()}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+        time.sleep(0.01)
+    print("alone", flush=True)
+    sys.stdin.read()
+threading.Thread(target=rest).start()
+ctypes.CDLL(None).pthread_exit(None)
+"#;
+        let mut child = Command::new("python3")
+            .args(["-c", FIRST_THREAD_ENDS])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(child.stdout.take().unwrap()), &mut said).unwrap();
+        assert_eq!(said, "alone\n");
+        let id = ProcessId::of(child.id() as i32).expect("a thread of it lives");
+        assert_eq!(Stat::read(id.pid).unwrap().state, 'Z');
+        drop(child.stdin.take());
+        tokio::time::timeout(Duration::from_secs(10), id.exited()).await.unwrap();
+        assert!(!id.is_alive());
+        child.wait().unwrap();
+    }
+
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', start_time: 777 }));
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', threads: 1, start_time: 777 }));
     }
 
     proptest! {
