@@ -9,6 +9,7 @@ use super::server::ServerArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
 use process::{ProcessId, Record, Spawn};
+use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -125,15 +126,19 @@ fn prepare(instance: &Instance, hosts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Gives a directory and all below it to a user. Links are not followed.
+/// Gives a directory and all below it to a user. Links are not followed. What goes meanwhile needs no owner: a server that an
+/// earlier `up` left may be at work in there.
 fn own(path: &Path, user: u32, group: u32) -> std::io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(user), Some(group))?;
-    if path.is_dir() && !path.is_symlink() {
-        for entry in std::fs::read_dir(path)? {
-            own(&entry?.path(), user, group)?;
+    let all = || {
+        std::os::unix::fs::lchown(path, Some(user), Some(group))?;
+        if path.is_dir() && !path.is_symlink() {
+            for entry in std::fs::read_dir(path)? {
+                own(&entry?.path(), user, group)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    all().or_else(|error: std::io::Error| if error.kind() == NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Starts the child, or adopts the one an earlier `up` left, and starts it again whenever it ends.
@@ -211,20 +216,27 @@ fn passed_on() -> Vec<(String, String)> {
 
 async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
     let record = instance.record("up")?;
-    let running = || Record::load(&record).ok().flatten().and_then(|r| r.running()).is_some();
+    let hosts = agents(args);
     for _ in 0..3 {
-        if !running() {
-            let mut arguments = vec!["--data-dir".to_owned(), instance.dir().display().to_string(), "up".to_owned()];
-            if args.no_agent {
-                arguments.push("--no-agent".to_owned());
+        let up = match Record::load(&record).ok().flatten().and_then(|record| record.running()) {
+            Some(id) => id,
+            None => {
+                let mut arguments =
+                    vec!["--data-dir".to_owned(), instance.dir().display().to_string(), "up".to_owned()];
+                if args.no_agent {
+                    arguments.push("--no-agent".to_owned());
+                }
+                arguments.extend(["--hosts".to_owned(), args.hosts.to_string()]);
+                arguments.extend(server_arguments(&args.server));
+                start(instance, &Child { name: "up".to_owned(), arguments, user: None }, &record)?
             }
-            arguments.extend(["--hosts".to_owned(), args.hosts.to_string()]);
-            arguments.extend(server_arguments(&args.server));
-            start(instance, &Child { name: "up".to_owned(), arguments, user: None }, &record)?;
+        };
+        // One that was killed a moment ago may still be seen to run. What it leaves may be ready, but nobody looks after it.
+        tokio::select! {
+            ready = super::ready::wait(instance, &hosts, Duration::from_secs(90)) => ready?,
+            () = up.exited() => continue,
         }
-        super::ready::wait(instance, &agents(args), Duration::from_secs(90)).await?;
-        // One that was killed a moment ago was still seen to run, and its children outlive it: ready, and unattended.
-        if running() {
+        if up.is_alive() {
             println!("ready · kubeconfig {}", instance.kubeconfig().display());
             return Ok(());
         }
