@@ -84,7 +84,9 @@ fn shell_on_the_serial_port(lab: &Lab) -> Result<()> {
     let ours = lab.command(limit, &["ssh", "one-vm"]);
     let words: Vec<_> = [ours.get_program()].into_iter().chain(ours.get_args()).map(|w| w.to_string_lossy()).collect();
     let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--flush", "--command", &words.join(" "), "/dev/null"]);
+    // `timeout` takes the terminal from what it runs, unless it leads the session: not the shell that `script` starts, whichever.
+    let words = format!("exec {}", words.join(" "));
+    script.args(["--quiet", "--return", "--flush", "--command", &words, "/dev/null"]);
     script.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let (code, said) = typed(script, "echo on-a-terminal-$((2 + 2))\nexit 4\n")?;
     ensure!(code == Some(4) && said.contains("on-a-terminal-4"), "on a terminal it ended with {code:?}: {said}");
