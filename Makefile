@@ -31,7 +31,7 @@ test: install-test ## Install what is missing and run every test
 	$(CARGO) build --release --workspace --all-targets --locked
 	target/release/xtask check-layers
 	target/release/xtask crdgen --check
-	$(CARGO) nextest run --release --workspace --locked
+	RUST_BACKTRACE=0 $(CARGO) nextest run --release --workspace --locked
 
 fuzz: install-test ## Long runs against everything that comes from outside (SEED=… repeats one, PROPTEST_CASES=… sets its length)
 	PROPTEST_CASES=$${PROPTEST_CASES:-20000} $(CARGO) nextest run --release --locked --package apiserver --no-capture -E 'binary(suite) and test(/^fuzz/)'
