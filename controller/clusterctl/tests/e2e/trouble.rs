@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use process::Record;
+use rustix::process::Signal;
 use testkit::Lab;
 
 use crate::objects;
@@ -97,6 +99,32 @@ async fn up_returns_when_the_agent_of_this_very_start_serves() -> Result<()> {
     let renewed = leases.get("host01").await?.spec.and_then(|spec| spec.renew_time).context("no heartbeat")?;
     let started: k8s_openapi::jiff::Timestamp = record.started_at.parse()?;
     ensure!(renewed.0 >= started, "the last heartbeat, of {}, is older than the agent, of {started}", renewed.0);
+    lab.finish()
+}
+
+/// Everything was killed at once, and the old `up` takes its time to die: the new one counts on it at first.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_up_that_counts_on_one_that_ends_starts_another() -> Result<()> {
+    let lab = Lab::up(&["--no-agent"])?;
+    let dying = lab.process("up")?;
+    dying.signal(Signal::STOP)?;
+    lab.kill("server")?;
+    lab.kill("etcd")?;
+    let mut again = Command::new(lab.binary())
+        .args([OsStr::new("--data-dir"), lab.path().as_os_str()])
+        .args(["up", "--detach", "--no-agent"])
+        .spawn()?;
+    let descriptors = format!("/proc/{}/fd", again.id());
+    let waits_for_it = || {
+        let links =
+            std::fs::read_dir(&descriptors)?.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        Ok(links.into_iter().any(|link| link == Path::new("anon_inode:[pidfd]")).then_some(()))
+    };
+    let waited = objects::until("a wait for the old one", LIMIT, async || waits_for_it()).await;
+    lab.kill("up")?;
+    let ended = again.wait()?;
+    waited?;
+    ensure!(ended.success() && lab.process("up")? != dying, "it ended with {ended}");
     lab.finish()
 }
 
