@@ -26,6 +26,7 @@ mod fair;
 mod front;
 mod identity;
 mod leader;
+mod leftover;
 mod metrics;
 mod object;
 mod read;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Request, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use crate::callers::Peer;
 use crate::dispatch::Closing;
 use crate::identity::Identity;
+use crate::leftover::Leftover;
 use crate::server::ApiServer;
 use crate::text;
 
@@ -117,6 +118,11 @@ fn http(head: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
+/// The body of a request. One whose client `waits` to be told to send it is not read behind a refusal: it never comes.
+fn body_of(body: Incoming, waits: bool) -> Body {
+    if waits { Body::new(body) } else { Body::new(Leftover::new(body)) }
+}
+
 /// What every connection needs.
 #[derive(Clone)]
 struct Front {
@@ -161,7 +167,8 @@ impl Front {
         let closing = Closing(self.closing.clone());
         let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
+            let waits = request.headers().contains_key(header::EXPECT);
+            let mut request = request.map(|body| body_of(body, waits));
             if let Some(identity) = &identity {
                 request.extensions_mut().insert(identity.clone());
             }
