@@ -99,7 +99,8 @@ impl Server {
     async fn finish_crd(&self, name: &str, group: &str, plural: &str) -> Result<usize, Error> {
         let catalog = self.registry.catalog();
         if let Some(definition) = catalog.definition(group, plural).filter(|d| !d.builtin) {
-            let left = self.drain(&Resource::stored(definition), None).await?;
+            let mut left = 0;
+            self.drain(&Resource::stored(definition), None, |_| left += 1).await?;
             if left > 0 {
                 return Ok(left);
             }

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod garbage;
 pub(crate) mod instances;
 pub(crate) mod namespaces;
+mod remains;
 pub(crate) mod upgrade;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use futures::{FutureExt, StreamExt};
 use store::{Consistency, Entry, Event, WatchItem};
 
 use crate::error::Error;
+use crate::object::View;
 use crate::registry::Resource;
 use crate::server::Server;
 use crate::write::DeleteOptions;
@@ -86,11 +88,15 @@ async fn feed(mut watch: store::Watch, follower: &mut impl Follower) {
 }
 
 impl Server {
-    /// Deletes all objects of a kind, in one namespace or everywhere; returns how many are still there.
-    pub(crate) async fn drain(&self, resource: &Resource, namespace: Option<&str>) -> Result<usize, Error> {
+    /// Deletes all objects of a kind, in one namespace or everywhere; tells of each that is still there.
+    pub(crate) async fn drain(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        mut left: impl FnMut(&View),
+    ) -> Result<(), Error> {
         let prefix = storage::prefix(&self.store, &resource.definition, namespace);
         let (entries, _) = self.store.list(&prefix, Consistency::Linearizable).await?;
-        let mut left = 0;
         for entry in entries {
             let object = crate::object::Object::of(&entry)?;
             let (namespace, name) = storage::place(&object.value);
@@ -98,10 +104,10 @@ impl Server {
             match self.delete(resource, place, &DeleteOptions::default()).await {
                 Ok(done) if done.removed => {}
                 Err(Error::NotFound(_)) => {}
-                Ok(_) => left += 1,
+                Ok(done) => left(&done.view),
                 Err(error) => return Err(error),
             }
         }
-        Ok(left)
+        Ok(())
     }
 }

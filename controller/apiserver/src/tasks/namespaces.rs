@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Active ─ DELETE ─► Terminating (spec.finalizers: kubernetes) ─ content gone ─► finalizer off ─► gone
-//!                       └ nothing new can be made in it
+//!                       ├ nothing new can be made in it
+//!                       └ its conditions say what it waits for
 //! ```
 
 use std::collections::{BTreeSet, HashSet};
@@ -13,13 +14,14 @@ use serde_json::json;
 use store::{Entry, Event, EventKind};
 use tokio::time::Instant;
 
+use super::remains::Remains;
 use super::{Follower, follow};
 use crate::error::Error;
-use crate::object::{Object, finalizers, is_deleting, meta};
+use crate::object::{Object, View, finalizers, is_deleting, meta};
 use crate::registry::Resource;
 use crate::server::Server;
-use crate::storage;
 use crate::write::Change;
+use crate::{storage, text};
 
 /// Looks again at namespaces that do not empty, in case a wake-up was missed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -84,13 +86,18 @@ impl Follower for Namespaces {
         self.due = Instant::now() + AGAIN;
         for namespace in self.terminating.clone() {
             match self.server.empty_namespace(&namespace).await {
-                Ok(0) => match self.server.finalize_namespace(&namespace).await {
+                Ok(left) if left.is_empty() => match self.server.finalize_namespace(&namespace).await {
                     Ok(()) | Err(Error::NotFound(_)) => {
                         self.terminating.remove(&namespace);
                     }
                     Err(error) => tracing::warn!(namespace, %error, "namespace not finalized"),
                 },
-                Ok(left) => tracing::debug!(namespace, left, "namespace still has content"),
+                Ok(left) => {
+                    tracing::debug!(namespace, left = left.len(), "namespace still has content");
+                    if let Err(error) = self.server.explain_namespace(&namespace, &left).await {
+                        tracing::warn!(namespace, %error, "what a namespace waits for could not be written down");
+                    }
+                }
                 Err(error) => tracing::warn!(namespace, %error, "namespace not emptied"),
             }
         }
@@ -99,17 +106,34 @@ impl Follower for Namespaces {
 }
 
 impl Server {
-    /// Deletes everything in a namespace; returns how many objects still wait for a finalizer.
-    async fn empty_namespace(&self, namespace: &str) -> Result<usize, Error> {
+    /// Deletes everything in a namespace; returns what still waits for a finalizer.
+    async fn empty_namespace(&self, namespace: &str) -> Result<Remains, Error> {
         let catalog = self.registry.catalog();
         let mut folders = HashSet::new();
-        let mut left = 0;
+        let mut left = Remains::default();
         for definition in &catalog.definitions {
             if definition.namespaced && folders.insert(definition.storage_resource.clone()) {
-                left += self.drain(&Resource::stored(definition), Some(namespace)).await?;
+                let resource = Resource::stored(definition);
+                let note = |object: &View| left.note(definition.qualified(), object);
+                self.drain(&resource, Some(namespace), note).await?;
             }
         }
         Ok(left)
+    }
+
+    /// Writes down in a namespace's status what it waits for.
+    async fn explain_namespace(&self, name: &str, left: &Remains) -> Result<(), Error> {
+        let resource = self.builtin("", "namespaces")?;
+        let change = |object: &Arc<Object>| {
+            let mut new = object.value.clone();
+            new["status"] = left.status(&object.value["status"], &text::now());
+            let told = !is_deleting(&new) || new == object.value;
+            Ok(if told { Change::Keep } else { Change::Put(new) })
+        };
+        match self.modify(&resource, (None, name), false, change).await {
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the namespace's own finalizer off.

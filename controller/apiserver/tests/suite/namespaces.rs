@@ -28,7 +28,16 @@ async fn a_deleted_namespace_takes_its_content_along() -> Result<()> {
          being terminated"
     );
     assert_eq!(refused["details"]["causes"][0]["reason"], "NamespaceTerminating");
-    lab.get("/api/v1/namespaces/tenant").await?.expect(200)?;
+    let told = |namespace: &serde_json::Value| namespace["status"]["conditions"][1]["message"].is_string();
+    let waiting = lab.until("/api/v1/namespaces/tenant", told).await?;
+    assert_eq!(
+        waiting["status"]["conditions"][0]["message"],
+        "Some resources are remaining: widgets.example.dev has 1 resource instances"
+    );
+    assert_eq!(
+        waiting["status"]["conditions"][1]["message"],
+        "Some content in the namespace has finalizers remaining: example.dev/wait in 1 resource instances"
+    );
     lab.merge(&format!("{widgets}/held"), json!({"metadata": {"finalizers": null}})).await?.expect(200)?;
     lab.until_code("/api/v1/namespaces/tenant", 404).await?;
     lab.end().await
