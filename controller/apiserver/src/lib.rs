@@ -21,6 +21,7 @@ mod client;
 mod connect;
 mod dispatch;
 mod documents;
+mod entries;
 mod error;
 mod fair;
 mod front;

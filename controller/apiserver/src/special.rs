@@ -5,10 +5,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::access::kinds as access;
+use crate::entries;
 use crate::object::{meta, metadata_mut};
 use crate::registry::{CRD_GROUP, CRD_PLURAL, Resource};
 use crate::schema::builtin::normalize;
-use crate::schema::{Definition, FieldError};
+use crate::schema::{Definition, FieldError, unselectable};
 
 /// The finalizer in a namespace's spec, taken off when its content is gone.
 pub const NAMESPACE_FINALIZER: &str = "kubernetes";
@@ -46,7 +47,9 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         return validate_crd(new, old);
     }
     if resource.is("", "secrets") || resource.is("", "configmaps") {
-        return old.map_or_else(Vec::new, |old| validate_immutable(new, old));
+        let mut errors = entries::validate(&resource.definition.kind, new, old);
+        errors.extend(old.into_iter().flat_map(|old| validate_immutable(new, old)));
+        return errors;
     }
     access::validate(resource, new, old)
 }
@@ -82,10 +85,17 @@ fn add_crd_finalizer(object: &mut Value) {
 
 fn validate_crd(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if old.is_none_or(|old| old["spec"] != new["spec"])
-        && let Err(found) = Definition::from_crd(new)
-    {
-        errors.extend(found);
+    if old.is_none_or(|old| old["spec"] != new["spec"]) {
+        match Definition::from_crd(new) {
+            Ok(definition) => errors.extend(unselectable(new, &definition)),
+            Err(found) => errors.extend(found),
+        }
+    }
+    let open = |document: &Value| document["spec"]["preserveUnknownFields"] == true;
+    if open(new) && !old.is_some_and(open) {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+                   spec.versions[*].schema instead";
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", &json!(true), why));
     }
     let Some(old) = old else { return errors };
     for field in ["group", "scope"] {

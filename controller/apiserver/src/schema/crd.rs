@@ -6,7 +6,7 @@ use super::definition::{Column, Definition, Scale, Version};
 use super::error::FieldError;
 use super::jsonpath::Path;
 use super::metadata::{dns_label, dns_subdomain};
-use super::structural;
+use super::structural::{self, Kind};
 use super::table::Cell;
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -193,6 +193,29 @@ fn version(document: &Value, field: &str, schema_field: &str, errors: &mut Vec<F
         deprecated: document["deprecated"].as_bool().unwrap_or(false),
         deprecation_warning: document["deprecationWarning"].as_str().map(str::to_owned),
     })
+}
+
+/// What is wrong with the `selectableFields` of a definition that compiled: they must be fields of the schema that hold one
+/// plain value. Asked of new documents only, so that one that is stored stays served.
+pub fn unselectable(document: &Value, definition: &Definition) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (at, version) in document["spec"]["versions"].as_array().into_iter().flatten().enumerate() {
+        let Some(compiled) = definition.version(version["name"].as_str().unwrap_or_default()) else { continue };
+        for (index, entry) in version["selectableFields"].as_array().into_iter().flatten().enumerate() {
+            let path = entry["jsonPath"].as_str().unwrap_or_default();
+            let fields = Path::parse(path).ok();
+            let fields = fields.as_ref().and_then(Path::fields).unwrap_or_default();
+            let why = match (fields.first(), compiled.schema.root.field(&fields).map(|node| node.kind)) {
+                (Some(&"metadata"), _) => "must not point to fields in metadata",
+                (_, None) => "is an invalid path: does not refer to a valid field",
+                (_, Some(Kind::String | Kind::Integer | Kind::Boolean)) => continue,
+                _ => "must point to a field of type string, boolean or integer",
+            };
+            let field = format!("spec.versions[{at}].selectableFields[{index}].jsonPath");
+            errors.push(FieldError::invalid(field, &path.into(), why));
+        }
+    }
+    errors
 }
 
 fn columns(documents: &Value, field: &str, errors: &mut Vec<FieldError>) -> Vec<Column> {

@@ -30,6 +30,7 @@ pub mod structural;
 pub mod table;
 
 pub use builtin::builtin;
+pub(crate) use crd::unselectable;
 pub use definition::{Column, Definition, Scale, Version};
 pub use error::{Cause, FieldError, aggregate, decoding_complaints, strict_decoding_error};
 pub use metadata::validate_metadata;

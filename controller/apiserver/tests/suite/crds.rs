@@ -56,6 +56,19 @@ async fn broken_and_forbidden_crds_are_refused() -> Result<()> {
     broken["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["type"] = json!("sandwich");
     let refused = lab.call("POST", CRDS, &broken).await?.expect(422)?;
     assert!(refused["details"]["causes"][0]["field"].as_str().unwrap().starts_with("spec."), "{refused}");
+    let mut open = gadget_crd();
+    open["spec"]["preserveUnknownFields"] = json!(true);
+    let refused = lab.call("POST", CRDS, &open).await?.expect(422)?;
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.preserveUnknownFields", "{refused}");
+    let mut astray = gadget_crd();
+    let selectable = json!([{"jsonPath": ".spec.host"}, {"jsonPath": ".spec.hots"}, {"jsonPath": ".spec"},
+        {"jsonPath": ".metadata.name"}]);
+    astray["spec"]["versions"][0]["selectableFields"] = selectable;
+    let refused = lab.call("POST", CRDS, &astray).await?.expect(422)?;
+    let causes = refused["details"]["causes"].as_array().cloned().unwrap_or_default();
+    let fields: Vec<_> = causes.iter().filter_map(|cause| cause["field"].as_str()).collect();
+    let at = |index: usize| format!("spec.versions[0].selectableFields[{index}].jsonPath");
+    assert_eq!(fields, [at(1), at(2), at(3)], "{refused}");
     let mut ours = gadget_crd();
     ours["metadata"]["name"] = json!("gadgets.events.k8s.io");
     ours["spec"]["group"] = json!("events.k8s.io");

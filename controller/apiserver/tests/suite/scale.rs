@@ -13,6 +13,7 @@ pub fn pool_crd() -> Value {
     crd["metadata"]["name"] = json!("pools.example.dev");
     crd["spec"]["names"] = json!({"plural": "pools", "kind": "Pool"});
     let version = &mut crd["spec"]["versions"][0];
+    version["selectableFields"] = json!([]);
     version["subresources"]["scale"] = json!({"specReplicasPath": ".spec.members", "statusReplicasPath": ".status.ready",
         "labelSelectorPath": ".status.selector"});
     version["schema"]["openAPIV3Schema"]["properties"] = json!({

@@ -191,7 +191,9 @@ impl Compiler {
         }
         let preserve = map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
         node.additional = match map.get("additionalProperties") {
-            Some(Value::Object(_)) if properties.is_some_and(|properties| !properties.is_empty()) => {
+            Some(Value::Object(_) | Value::Bool(false))
+                if properties.is_some_and(|properties| !properties.is_empty()) =>
+            {
                 let why = "additionalProperties and properties are mutual exclusive";
                 self.fail(FieldError::forbidden(place.at("additionalProperties"), why));
                 Additional::Closed

@@ -163,6 +163,11 @@ pub(crate) struct Bound {
 }
 
 impl Node {
+    /// The declared field at a path of names; none in maps and lists.
+    pub(crate) fn field(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, name| node.properties.get(*name))
+    }
+
     pub(crate) fn any() -> Self {
         Self {
             kind: Kind::Any,

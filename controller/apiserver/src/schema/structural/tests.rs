@@ -264,6 +264,12 @@ fn what_is_not_structural_is_refused_by_place() {
             ),
         ),
         (
+            json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": false}),
+            format!(
+                "{place}.additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive"
+            ),
+        ),
+        (
             json!({"type": "object", "properties": {"a": {"$ref": "#/b", "type": "string"}}}),
             format!("{place}.properties[a].$ref: Forbidden: $ref is not supported"),
         ),
