@@ -37,12 +37,17 @@ pub(crate) fn object(call: &Call, code: u16, view: &View, warnings: &[String]) -
         }
     };
     let mut response = json_bytes(code, bytes, call.accept)?;
+    warn(&mut response, warnings);
+    Ok(response)
+}
+
+/// Adds warnings to an answer.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
         if let Ok(value) = HeaderValue::from_str(&warning_header(warning)) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    Ok(response)
 }
 
 /// An answer to a write, with the object that came of it.

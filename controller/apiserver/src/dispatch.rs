@@ -26,7 +26,7 @@ use crate::request::query::Query;
 use crate::request::{body, field_manager};
 use crate::server::{ApiServer, Server};
 use crate::write::DeleteOptions;
-use crate::{answer, connect, documents, front};
+use crate::{answer, connect, documents, front, health};
 
 /// A request that is not a watch must be answered within this time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,9 +69,7 @@ impl ApiServer {
     /// The whole API as an axum router; see [`Identity`] for who is calling.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/healthz", get(documents::healthy))
-            .route("/livez", get(documents::healthy))
-            .route("/readyz", get(documents::ready))
+            .merge(health::routes())
             .route("/version", get(documents::version))
             .route("/metrics", get(documents::metrics))
             .fallback(entry)
@@ -175,12 +173,19 @@ async fn objects(
         accept: Accept::negotiate(request.headers())?,
         closing: closing.unwrap_or_else(|| server.closing.subscribe()),
     };
-    if verb == Verb::Watch {
-        return server.watch(call).await;
-    }
-    tokio::time::timeout(REQUEST_TIMEOUT, perform(server, verb, call, request))
-        .await
-        .unwrap_or_else(|_| Err(Error::Timeout("request did not complete within the allotted timeout".to_owned())))
+    // What writes answer says it itself, beside what else they warn of.
+    let deprecated = || call.resource.version().warning(&call.resource.definition);
+    let warning = if verb.writes_an_object() { None } else { deprecated() };
+    let answer = if verb == Verb::Watch {
+        server.watch(call).await
+    } else {
+        tokio::time::timeout(REQUEST_TIMEOUT, perform(server, verb, call, request))
+            .await
+            .unwrap_or_else(|_| Err(Error::Timeout("request did not complete within the allotted timeout".to_owned())))
+    };
+    let mut response = answer?;
+    answer::warn(&mut response, warning.as_slice());
+    Ok(response)
 }
 
 /// Who answers the addressed subresource, when it is a connect one.
@@ -199,7 +204,9 @@ fn check_door(resource: &Resource, target: &Target, verb: Verb) -> Result<(), Er
     if definition.namespaced && target.namespace.is_none() && needs_namespace {
         return Err(Error::NoRoute);
     }
-    if definition.namespaced && target.namespace.is_none() && verb == Verb::DeleteCollection {
+    // One slip would take all tenants along; discovery does not offer it either.
+    let everywhere = definition.namespaced && target.namespace.is_none() || resource.is("", "namespaces");
+    if verb == Verb::DeleteCollection && everywhere {
         return Err(Error::MethodNotAllowed);
     }
     match target.subresource.as_deref() {

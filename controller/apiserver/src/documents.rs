@@ -1,5 +1,6 @@
-//! Answers about the server itself: discovery, OpenAPI, version, health, metrics.
+//! Answers about the server itself: discovery, OpenAPI, version, metrics.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,7 +10,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use prometheus::Encoder;
 use serde_json::{Value, json};
-use store::Consistency;
 
 use crate::access::Attributes;
 use crate::answer;
@@ -20,6 +20,9 @@ use crate::request::path::Route;
 use crate::schema::discovery::{self, Form};
 use crate::server::Server;
 
+/// Paths that are there whatever kinds are.
+const SERVED: [&str; 10] =
+    ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
 /// The protobuf form of OpenAPI v2 that kubectl asks for, and as the official server labels it.
 const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const GNOSTIC_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -32,22 +35,23 @@ pub(crate) fn answer(server: &Server, route: &Route, request: &Request<Body>) ->
     let catalog = server.registry.catalog();
     let headers = request.headers();
     match route {
+        Route::Root => answer::document(200, &paths(&catalog), Accept::PLAIN),
         Route::CoreVersions => groups(headers, &catalog, true),
         Route::Groups => groups(headers, &catalog, false),
         Route::Group(group) => found(discovery::api_group(&catalog.definitions, group)),
         Route::Resources { group, version } => {
             found(discovery::api_resource_list(&catalog.definitions, group, version))
         }
-        Route::OpenApiV3Index => Ok(json_answer(catalog.openapi_v3_index(), headers)),
+        Route::OpenApiV3Index => json_answer(catalog.openapi_v3_index(), headers),
         Route::OpenApiV3 { group, version } => {
             let document = catalog.openapi_v3(group, version).ok_or(Error::NoRoute)?;
-            let mut response = json_answer(document, headers);
+            let mut response = json_answer(document, headers)?;
             if is_current(&catalog, request.uri()) {
                 keep_for_ever(&mut response);
             }
             Ok(response)
         }
-        Route::OpenApiV2 => Ok(openapi_v2(headers, &catalog)),
+        Route::OpenApiV2 => openapi_v2(headers, &catalog),
         Route::Resource(_) => Err(Error::NoRoute),
     }
 }
@@ -56,9 +60,28 @@ fn found(document: Option<Value>) -> Result<Response, Error> {
     answer::document(200, &document.ok_or(Error::NoRoute)?, Accept::PLAIN)
 }
 
-fn json_answer(bytes: Bytes, headers: &HeaderMap) -> Response {
-    let gzip = Accept::negotiate(headers).is_ok_and(|accept| accept.gzip);
-    answer::bytes_of(200, bytes, "application/json", gzip)
+/// Everything that can be asked for besides objects, as `/` lists it.
+fn paths(catalog: &Catalog) -> Value {
+    let mut paths: BTreeSet<String> = SERVED.iter().map(|path| (*path).to_owned()).collect();
+    let groups = discovery::api_group_list(&catalog.definitions);
+    for group in groups["groups"].as_array().into_iter().flatten() {
+        let versions = group["versions"].as_array().into_iter().flatten().map(|version| &version["groupVersion"]);
+        let below = std::iter::once(&group["name"]).chain(versions);
+        paths.extend(below.filter_map(|path| Some(format!("/apis/{}", path.as_str()?))));
+    }
+    for definition in &catalog.definitions {
+        for version in definition.versions.iter().filter(|version| version.served) {
+            let (group, version) = (&definition.group, &version.name);
+            let under = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            paths.insert(format!("/openapi/v3/{under}"));
+        }
+    }
+    json!({"paths": paths})
+}
+
+fn json_answer(bytes: Bytes, headers: &HeaderMap) -> Result<Response, Error> {
+    let gzip = Accept::negotiate(headers)?.gzip;
+    Ok(answer::bytes_of(200, bytes, "application/json", gzip))
 }
 
 /// Whether the URL is one that the index names, hash and all: then what is there never changes.
@@ -76,13 +99,15 @@ fn keep_for_ever(response: &mut Response) {
     headers.append(header::VARY, HeaderValue::from_static("Accept"));
 }
 
-fn openapi_v2(headers: &HeaderMap, catalog: &Catalog) -> Response {
+fn openapi_v2(headers: &HeaderMap, catalog: &Catalog) -> Result<Response, Error> {
     let gzip = Accept::negotiate(headers).is_ok_and(|accept| accept.gzip);
     let media = |clause: &str| clause.split(';').next().unwrap_or("").trim().to_owned();
     let wanted =
         clauses(headers).map(media).find(|m| [GNOSTIC, GNOSTIC_ANSWER, "application/json"].contains(&m.as_str()));
     match wanted.as_deref() {
-        Some(GNOSTIC | GNOSTIC_ANSWER) => answer::bytes_of(200, catalog.openapi_v2_protobuf(), GNOSTIC_ANSWER, gzip),
+        Some(GNOSTIC | GNOSTIC_ANSWER) => {
+            Ok(answer::bytes_of(200, catalog.openapi_v2_protobuf(), GNOSTIC_ANSWER, gzip))
+        }
         _ => json_answer(Bytes::from(catalog.openapi_v2().to_string()), headers),
     }
 }
@@ -117,22 +142,6 @@ fn form_of(clause: &str) -> Option<(Option<Form>, &'static str)> {
             Some((Some(Form::V2Beta1), "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"))
         }
         _ => None,
-    }
-}
-
-/// `/healthz`, `/livez`: the process answers.
-pub(crate) async fn healthy() -> &'static str {
-    "ok"
-}
-
-/// `/readyz`: the store answers too, and takes writes.
-pub(crate) async fn ready(State(server): State<Arc<Server>>) -> Response {
-    if server.store.is_full() {
-        return Error::from(store::Error::NoSpace).into_response();
-    }
-    match server.store.list(&format!("{}~", server.store.keys().prefix()), Consistency::Linearizable).await {
-        Ok(_) => "ok".into_response(),
-        Err(error) => Error::from(error).into_response(),
     }
 }
 

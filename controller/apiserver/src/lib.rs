@@ -25,6 +25,7 @@ mod entries;
 mod error;
 mod fair;
 mod front;
+mod health;
 mod identity;
 mod leader;
 mod leftover;

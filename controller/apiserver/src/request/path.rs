@@ -27,6 +27,8 @@ pub struct Target {
 /// What a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
+    /// `/`
+    Root,
     /// `/api`
     CoreVersions,
     /// `/apis`
@@ -58,6 +60,9 @@ pub enum Route {
 /// Parses a request path; `None` when it has no meaning here.
 #[must_use]
 pub fn parse(path: &str) -> Option<Route> {
+    if path == "/" {
+        return Some(Route::Root);
+    }
     let mut parts = Vec::new();
     for part in path.trim_start_matches('/').trim_end_matches('/').split('/') {
         parts.push(decode(part)?);
@@ -168,6 +173,12 @@ impl Verb {
             Self::Delete => "delete",
             Self::DeleteCollection => "deletecollection",
         }
+    }
+
+    /// Whether a body brings what is to be stored.
+    #[must_use]
+    pub fn writes_an_object(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Patch)
     }
 
     /// The verb of a request; `None` when the method is not served there.

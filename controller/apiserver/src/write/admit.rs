@@ -127,11 +127,5 @@ pub(super) fn validate(resource: &Resource, new: &Value, old: Option<&Value>) ->
 
 /// Warns of versions that will go away.
 pub(super) fn deprecation(resource: &Resource) -> Option<String> {
-    let version = resource.version();
-    version.deprecated.then(|| {
-        version
-            .deprecation_warning
-            .clone()
-            .unwrap_or_else(|| format!("{} {} is deprecated", resource.api_version(), resource.definition.kind))
-    })
+    resource.version().warning(&resource.definition)
 }

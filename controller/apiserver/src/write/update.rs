@@ -21,16 +21,18 @@ impl Server {
         admit::identify(call, &mut body)?;
         let revision = meta(&body, "resourceVersion").to_owned();
         let uid = meta(&body, "uid").to_owned();
-        if matches!(revision.as_str(), "" | "0") && !call.resource.definition.builtin {
-            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-            return Err(Error::Invalid(call.resource.kind_subject(&call.name), vec![error]));
-        }
+        let blind = matches!(revision.as_str(), "" | "0") && !call.resource.definition.builtin;
         let mut warnings = admit::prune(call, &mut body)?;
         warnings.extend(admit::deprecation(&call.resource));
         let place = (call.namespace.as_deref(), call.name.as_str());
         let provided = ownership::take(&mut body);
         let done = self
             .modify(&call.resource, place, call.query.dry_run, |object| {
+                if blind {
+                    let why = "must be specified for an update";
+                    let error = FieldError::invalid("metadata.resourceVersion", &json!(0), why);
+                    return Err(Error::Invalid(call.resource.kind_subject(&call.name), vec![error]));
+                }
                 let old = call.resource.view(object);
                 let mut new = body.clone();
                 set_meta(&mut new, "resourceVersion", Some(json!(revision)));

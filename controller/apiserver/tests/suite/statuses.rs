@@ -85,6 +85,16 @@ fn cases() -> Vec<Case> {
             "Invalid",
             "Widget.example.dev \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
         ),
+        case("put of what is not there", "PUT", at("zz"), widget("zz", json!({}))).gives(
+            404,
+            "NotFound",
+            "widgets.example.dev \"zz\" not found",
+        ),
+        case("all namespaces at once", "DELETE", "/api/v1/namespaces", Value::Null).gives(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
         case("name against the path", "PUT", at("a"), widget("b", json!({}))).gives(
             400,
             "BadRequest",
@@ -152,10 +162,34 @@ async fn invalid_fields_are_all_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_says_how_it_is_and_what_it_has() -> Result<()> {
+    let lab = Lab::new().await?;
+    let told = async |path: &str| Ok::<_, anyhow::Error>(lab.get(path).await?.expect(200)?);
+    for path in ["/healthz", "/livez", "/livez/ping", "/readyz", "/readyz/etcd", "/readyz/etcd-space"] {
+        assert_eq!(told(path).await?, "ok", "{path}");
+    }
+    assert_eq!(told("/livez?verbose").await?, "[+]ping ok\nlivez check passed\n");
+    assert_eq!(
+        told("/readyz?verbose=true&exclude=etcd").await?,
+        "[+]ping ok\n[+]etcd excluded: ok\n[+]etcd-space ok\nreadyz check passed\n"
+    );
+    lab.get("/readyz/weather").await?.expect(404)?;
+    let paths = told("/").await?["paths"].clone();
+    for path in ["/api/v1", "/apis/example.dev/v1", "/apis/authorization.k8s.io", "/openapi/v3/apis/example.dev/v1"] {
+        assert!(paths.as_array().is_some_and(|paths| paths.iter().any(|there| there == path)), "{path}: {paths}");
+    }
+    let binary = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    assert_eq!(lab.get_as("/openapi/v3/apis/example.dev/v1", binary).await?.code, 406);
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_refused() -> Result<()> {
     use tower::ServiceExt;
     let lab = Lab::new().await?;
-    for (path, code) in [(WIDGETS, 401), ("/metrics", 401), ("/apis", 401), ("/healthz", 200), ("/version", 200)] {
+    for (path, code) in
+        [(WIDGETS, 401), ("/metrics", 401), ("/apis", 401), ("/", 401), ("/healthz", 200), ("/version", 200)]
+    {
         let request = http::Request::get(path).body(axum::body::Body::empty())?;
         let response = lab.api.router().oneshot(request).await?;
         assert_eq!(response.status(), code, "{path}");

@@ -108,3 +108,22 @@ async fn nothing_new_is_made_of_a_kind_that_goes() -> Result<()> {
     lab.until_code(&path, 404).await?;
     lab.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_will_go_says_so_in_every_answer() -> Result<()> {
+    let lab = Lab::new().await?;
+    let mut crd = note_crd(true);
+    crd["spec"]["versions"][0]["deprecated"] = json!(true);
+    lab.call("POST", CRDS, &crd).await?.expect(201)?;
+    let warnings = |answer: &crate::lab::Answer| answer.headers.get_all("warning").iter().cloned().collect::<Vec<_>>();
+    let said = ["299 - \"example.dev/v1 Note is deprecated\""];
+    let made = lab.call("POST", OLD, &note("v1", json!({"a": "1"}))).await?;
+    assert_eq!((made.code, warnings(&made)), (201, said.map(|text| text.parse().unwrap()).to_vec()));
+    for path in [format!("{OLD}/n"), OLD.to_owned(), format!("{OLD}?watch=1&timeoutSeconds=1")] {
+        let read = lab.get(&path).await?;
+        assert_eq!((read.code, warnings(&read)), (200, said.map(|text| text.parse().unwrap()).to_vec()), "{path}");
+    }
+    let newer = lab.get(&format!("{NEW}/n")).await?;
+    assert_eq!((newer.code, warnings(&newer)), (200, vec![]));
+    lab.end().await
+}
