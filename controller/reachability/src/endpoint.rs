@@ -24,7 +24,7 @@ pub struct Endpoint {
     pub subnet: Option<Ipv4Net>,
     /// Its own address, which the guest has by DHCP.
     pub address: Option<Ipv4Addr>,
-    /// What else its guest may speak under.
+    /// What else its guest may speak under; in a world without what it names and cannot have.
     pub further: Vec<Ipv4Addr>,
     /// Groups that it names.
     pub groups: Vec<String>,

@@ -14,6 +14,7 @@
 pub mod access;
 pub mod conversation;
 pub mod endpoint;
+pub mod further;
 pub mod matrix;
 pub mod path;
 pub mod probe;
@@ -25,6 +26,7 @@ pub mod world;
 pub use access::{Ability, Closed, Groups, members};
 pub use conversation::Conversation;
 pub use endpoint::Endpoint;
+pub use further::{Claims, Refusal};
 pub use question::Question;
 pub use rule::{Remote, Rule, Traffic, Transport, Unenforceable};
 pub use verdict::{Ruling, Verdict};

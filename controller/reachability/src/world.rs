@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use crate::access::{Ability, Groups, members};
 use crate::endpoint::Endpoint;
+use crate::further::Claims;
 
 /// The objects, of one namespace or of many.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +58,7 @@ impl World {
         let users = users(&objects.machines);
         let mut endpoints: Vec<Endpoint> = objects.ports.iter().map(|port| world.endpoint(port, &users)).collect();
         endpoints.sort_by(|a, b| (&a.namespace, &a.network, &a.name).cmp(&(&b.namespace, &b.network, &b.name)));
+        world.settle(&mut endpoints);
         world.members = members_of(&endpoints);
         world.endpoints = endpoints;
         world
@@ -77,6 +79,30 @@ impl World {
         let groups = self.groups.get(&one.namespace).unwrap_or(&nobody);
         one.closed = groups.enforceable(&one.groups, &self.ability(one.host.as_deref())).err();
         one
+    }
+
+    /// Takes from the Ports, which are in order, the further addresses that they cannot have.
+    fn settle(&self, endpoints: &mut [Endpoint]) {
+        for ports in endpoints.chunk_by_mut(|one, next| one.shares_network_with(next)) {
+            let Some((subnet, gateway)) = ports.first().and_then(|port| self.range(port)) else { continue };
+            if ports.iter().all(|port| port.further.is_empty()) {
+                continue;
+            }
+            let own: Vec<(Ipv4Addr, String)> =
+                ports.iter().filter_map(|port| Some((port.address?, port.name.clone()))).collect();
+            let claims = Claims::new(subnet, gateway, own.iter().map(|(address, name)| (*address, name.as_str())));
+            for Endpoint { name, further, .. } in ports {
+                further.retain(|address| claims.judge(name, *address).is_ok());
+            }
+        }
+    }
+
+    /// The range of a Port's network, and the network's own address in it.
+    fn range(&self, port: &Endpoint) -> Option<(Ipv4Net, Ipv4Addr)> {
+        let (network, subnet) = (self.network(port)?, port.subnet?);
+        let told = network.spec.gateway.as_ref().or_else(|| network.status.as_ref()?.gateway.as_ref());
+        let gateway = told.map_or_else(|| subnet.hosts().next(), |text| text.parse().ok());
+        Some((subnet, gateway.unwrap_or(subnet.network())))
     }
 
     /// Whether a host can enforce groups. One that is not known is no reason to call a Port closed.

@@ -7,52 +7,46 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crds::Port;
-use kube::ResourceExt;
+use reachability::{Claims, Refusal};
 
 use super::error::Error;
-use super::plan::{Refused, Wanted, WantedPort};
-use control_loop::{Failure, sentence};
+use super::plan::{Refused, Wanted};
+use control_loop::sentence;
+
+/// Label for a port that works, though not with all its further addresses.
+const REFUSED: &str = "AllowedAddressRefused";
+
+/// Whose own each address of the network is. `everywhere`: all its ports, as far as they are known.
+pub(super) fn claims<'a>(network: &Wanted, everywhere: &'a [Arc<Port>]) -> Claims<'a> {
+    let own = |port: &'a Arc<Port>| Some((port.spec.ip.as_ref()?.parse().ok()?, port.metadata.name.as_deref()?));
+    Claims::new(network.subnet, network.gateway, everywhere.iter().filter_map(own))
+}
 
 /// Takes from the ports here what they cannot have, and tells which; the rest of the port works. `everywhere`: all ports of the
 /// network, as far as they are known.
 pub fn settle(wanted: &mut Wanted, everywhere: &[Arc<Port>]) {
-    let owner = |address: &Ipv4Addr, mine: &WantedPort| {
-        let text = address.to_string();
-        let other = everywhere.iter().find(|port| port.spec.ip.as_ref() == Some(&text) && port.name_any() != mine.name);
-        other.map(|port| port.name_any())
-    };
-    let mut ports = std::mem::take(&mut wanted.ports);
-    for port in &mut ports {
-        let mut kept = Vec::new();
-        for address in &port.further {
-            match judge(wanted, port, *address, owner(address, port)) {
-                Ok(()) => kept.push(*address),
-                Err(error) => wanted.refused.push(Refused {
-                    uid: port.uid.clone(),
-                    name: port.name.clone(),
-                    reason: error.category(),
-                    message: sentence(&error),
-                }),
-            }
-        }
-        port.further = kept;
+    if wanted.ports.iter().all(|port| port.further.is_empty()) {
+        return;
     }
-    wanted.ports = ports;
+    let claims = claims(wanted, everywhere);
+    for port in &mut wanted.ports {
+        port.further.retain(|address| {
+            let Err(why) = claims.judge(&port.name, *address) else { return true };
+            let message = sentence(&told(&port.name, *address, why));
+            wanted.refused.push(Refused { uid: port.uid.clone(), name: port.name.clone(), reason: REFUSED, message });
+            false
+        });
+    }
 }
 
-fn judge(wanted: &Wanted, port: &WantedPort, address: Ipv4Addr, owner: Option<String>) -> Result<(), Error> {
-    const FIELD: &str = "spec.allowedAddresses";
-    if let Some(other) = owner {
-        return Err(Error::Owned { port: port.name.clone(), field: FIELD, address: address.to_string(), other });
-    }
-    let subnet = wanted.subnet;
-    let of_the_range = subnet.prefix_len() < 31 && (address == subnet.network() || address == subnet.broadcast());
-    let rule = match address {
-        ip if !subnet.contains(&ip) || of_the_range => "must be usable addresses of the network's range",
-        ip if ip == wanted.gateway => "one is the network's own address",
-        _ => return Ok(()),
+fn told(port: &str, address: Ipv4Addr, why: Refusal) -> Error {
+    let (field, value) = ("spec.allowedAddresses", address.to_string());
+    let rule = match why {
+        Refusal::Owned(other) => return Error::Owned { port: port.to_owned(), field, address: value, other },
+        Refusal::Outside => "must be usable addresses of the network's range",
+        Refusal::Gateway => "one is the network's own address",
     };
-    Err(Error::Invalid { object: format!("Port {}", port.name), field: FIELD, value: address.to_string(), rule })
+    Error::Invalid { object: format!("Port {port}"), field, value, rule }
 }
 
 #[cfg(test)]
@@ -75,7 +69,7 @@ mod tests {
         let kept: Vec<_> = wanted.ports.iter().map(|port| port.further.clone()).collect();
         assert_eq!(kept, [[Ipv4Addr::new(10, 9, 0, 100)], [Ipv4Addr::new(10, 9, 0, 100)]]);
         let told: Vec<_> = wanted.refused.iter().map(|one| (one.name.as_str(), one.reason)).collect();
-        assert_eq!(told, [("p2", "AddressTaken"); 2]);
+        assert_eq!(told, [("p2", "AllowedAddressRefused"); 2]);
         assert_eq!(wanted.refused[0].message, "spec.allowedAddresses of Port p2 has 10.9.0.3, which is Port p3's own");
     }
 
@@ -85,6 +79,6 @@ mod tests {
         let mut wanted = wanted(&samples::names(), &samples::network(), &here).unwrap();
         settle(&mut wanted, &[]);
         assert_eq!(wanted.ports[0].further, [Ipv4Addr::new(10, 9, 0, 9)]);
-        assert_eq!(wanted.refused.iter().map(|one| one.reason).collect::<Vec<_>>(), ["InvalidSpec"; 3]);
+        assert_eq!(wanted.refused.iter().map(|one| one.reason).collect::<Vec<_>>(), [REFUSED; 3]);
     }
 }

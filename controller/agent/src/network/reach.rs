@@ -8,6 +8,7 @@ use crds::{Host, Port, TenantNetwork};
 use host::link::{Peer, stable_mac};
 use kube::ResourceExt;
 
+use super::further;
 use super::plan::{Wanted, wanted_port};
 
 /// The network beyond this host.
@@ -38,14 +39,16 @@ pub struct Elsewhere {
     pub machine: Option<String>,
     /// Its addresses, and its host's.
     pub peer: Peer,
-    /// What else it is reached at.
+    /// What else its guest may speak under, as others' guests may, too.
     pub further: Vec<Ipv4Addr>,
+    /// Of these, where it is reached from here: each leads to one place.
+    pub reached: Vec<Ipv4Addr>,
 }
 
 impl Elsewhere {
     /// One for each address at which it is reached.
     pub fn entries(&self) -> impl Iterator<Item = Peer> {
-        let further = self.further.iter().map(|address| Peer { address: *address, ..self.peer });
+        let further = self.reached.iter().map(|address| Peer { address: *address, ..self.peer });
         std::iter::once(self.peer).chain(further)
     }
 }
@@ -57,7 +60,8 @@ pub fn addresses(hosts: &[Arc<Host>]) -> HashMap<String, Ipv4Addr> {
 }
 
 /// The way to `ports`, those of the network wherever they are; none when they are not known yet. A port counts once it has
-/// addresses and a host that is joined. Of two that claim one address the older counts, and whoever is here before any.
+/// addresses and a host that is joined. Of two that claim one address the older counts, and whoever is here before any. A further
+/// address may be several ports': it leads to one of them, but all of them are heard under it, so it makes each a group's member.
 pub fn reach(
     network: &TenantNetwork,
     here: &Wanted,
@@ -83,12 +87,19 @@ pub fn reach(
         addresses.insert(port.ip);
         let peer = Peer { mac: port.mac, address: port.ip, host: *host };
         let (machine, further, groups) = (port.machine, port.further, port.groups);
-        peers.push((port.name, Elsewhere { hostname: port.hostname, machine, groups, peer, further }));
+        peers.push((
+            port.name,
+            Elsewhere { hostname: port.hostname, machine, groups, peer, further, reached: Vec::new() },
+        ));
     }
     // Everybody's own first. Guests here ask each other for what they share, and of those elsewhere the oldest is found.
     addresses.extend(here.ports.iter().flat_map(|port| &port.further));
-    for (_, peer) in &mut peers {
-        peer.further.retain(|address| here.subnet.contains(address) && addresses.insert(*address));
+    if peers.iter().any(|(_, peer)| !peer.further.is_empty()) {
+        let claims = further::claims(here, &ports);
+        for (name, peer) in &mut peers {
+            peer.further.retain(|address| claims.judge(name, *address).is_ok());
+            peer.reached = peer.further.iter().copied().filter(|address| addresses.insert(*address)).collect();
+        }
     }
     peers.sort_by(|(a, _), (b, _)| a.cmp(b));
     match peers.is_empty() {
@@ -167,8 +178,9 @@ mod tests {
             with(4, "host2", &["10.9.0.101", "10.9.0.102"]),
         ];
         let Reach::Across { peers, .. } = reached(ports) else { panic!("others are elsewhere") };
-        let last = |peer: &Elsewhere| peer.further.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
-        assert_eq!(peers.iter().map(last).collect::<Vec<_>>(), [[101], [102]]);
+        let last = |all: &[Ipv4Addr]| all.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
+        assert_eq!(peers.iter().map(|peer| last(&peer.reached)).collect::<Vec<_>>(), [[101], [102]]);
+        assert_eq!(peers.iter().map(|peer| last(&peer.further)).collect::<Vec<_>>(), [[100, 101], [101, 102]]);
     }
 
     #[test]

@@ -52,7 +52,16 @@ fn meant(rule: &SecurityRule, ports: &[Port]) -> BTreeSet<String> {
         }
         (None, Some(group)) => {
             let of_it = ports.iter().filter(|port| port.spec.security_groups.contains(group));
-            of_it.flat_map(|port| port.spec.ip.iter().chain(&port.spec.allowed_addresses)).cloned().collect()
+            let own = |ip: &String| ports.iter().any(|port| port.spec.ip.as_ref() == Some(ip));
+            let usable = |ip: &&String| {
+                let last = ip.strip_prefix("10.0.0.").and_then(|last| last.parse::<u8>().ok());
+                last.is_some_and(|last| last > 1 && last < 255) && !own(ip)
+            };
+            let addresses = |port: &Port| -> Vec<String> {
+                let further = port.spec.allowed_addresses.iter().filter(usable);
+                port.spec.ip.iter().chain(further).cloned().collect()
+            };
+            of_it.flat_map(addresses).collect()
         }
         (None, None) => everybody().collect(),
     }
@@ -116,14 +125,14 @@ fn some_groups() -> impl Strategy<Value = Vec<SecurityGroup>> {
 
 fn some_ports() -> impl Strategy<Value = Vec<Port>> {
     let named = proptest::sample::subsequence(vec!["a", "b", "c", "missing"], 0..3);
-    let further = proptest::bool::ANY;
+    // Free ones, those of other Ports, and what no Port can have.
+    let further = ["10.0.0.100", "10.0.0.101", "10.0.0.2", "10.0.0.5", "10.0.0.1", "10.0.0.255", "10.1.0.2"];
+    let further = proptest::sample::subsequence(further.to_vec(), 0..4);
     proptest::collection::vec((named, further), ADDRESSES.len()).prop_map(|all| {
         let each = all.into_iter().zip(ADDRESSES).enumerate();
         each.map(|(number, ((named, further), ip))| {
             let mut port = port(&format!("p{number}"), "net", ip, &named, "host01");
-            if further {
-                port.spec.allowed_addresses = vec![format!("10.0.0.{}", 100 + number)];
-            }
+            port.spec.allowed_addresses = further.into_iter().map(str::to_owned).collect();
             port
         })
         .collect()

@@ -1,8 +1,9 @@
-use crds::{Port, SecurityGroupSpec};
+use crds::{Port, SecurityGroupSpec, TenantNetwork};
 use serde_json::{Value, json};
 
+use super::super::further::settle;
 use super::super::plan::{samples, wanted};
-use super::super::reach::Elsewhere;
+use super::super::reach::{Elsewhere, reach};
 use super::*;
 
 fn group(name: &str, rules: Value) -> Arc<SecurityGroup> {
@@ -53,6 +54,7 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
         machine: None,
         hostname: format!("p{number}"),
         further: vec![[10, 9, 0, number + 100].into()],
+        reached: Vec::new(),
         groups: groups.iter().map(|name| (*name).to_owned()).collect(),
         peer: host::link::Peer {
             mac: [2, 0, 0, 0, 0, number],
@@ -72,6 +74,62 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
     let id = |name| GroupId::of_owner(&format!("uid-of-{name}"));
     assert_eq!(told, [(id("clients"), 0, vec![3, 5, 105]), (id("web"), 1, vec![2])]);
     assert!(policy.complete && policy.stateful);
+}
+
+/// Whom a group's members are on one host, by the way that a pass goes.
+fn members_on(me: &str, network: &TenantNetwork, all: &[Arc<Port>], groups: &[Arc<SecurityGroup>]) -> Vec<u8> {
+    let here: Vec<_> = all.iter().filter(|port| port.spec.host.as_deref() == Some(me)).cloned().collect();
+    let mut on_it = wanted(&samples::names(), network, &here).unwrap();
+    settle(&mut on_it, all);
+    let underlay = (0..3u8).map(|last| (format!("host{last}"), [100, 64, 0, last + 1].into())).collect();
+    on_it.reach = reach(network, &on_it, me, Some(all.to_vec()), &underlay);
+    let (policy, _) = policy(&on_it, groups, &Ok(())).unwrap();
+    let clients = GroupId::of_owner("uid-of-clients");
+    let found = policy.unwrap().groups.into_iter().find(|group| group.id == clients).unwrap();
+    found.members.iter().map(|ip| ip.octets()[3]).collect()
+}
+
+/// A further address may be several ports'. On whichever host one asks, it makes a member of whom the objects say.
+#[test]
+fn members_are_the_same_on_every_host_and_those_that_are_derived() {
+    let port = |number: u8, host: &str, groups: &[&str], further: &[u8]| {
+        let mut port = (*port(number, groups)).clone();
+        port.spec.host = Some(host.to_owned());
+        port.spec.allowed_addresses = further.iter().map(|last| format!("10.9.0.{last}")).collect();
+        Arc::new(port)
+    };
+    let all = [
+        port(2, "host0", &["web"], &[]),
+        port(3, "host1", &["web"], &[]),
+        port(4, "host2", &["web"], &[]),
+        // The oldest with 100 and 101 is in no group; 102 leads to another member.
+        port(5, "host0", &[], &[100, 101]),
+        port(6, "host1", &["clients"], &[100, 102]),
+        port(7, "host2", &["clients"], &[101, 102]),
+        // What nobody gets beside their own: another's, the network's, the range's.
+        port(8, "host2", &["clients"], &[2, 9, 1, 255]),
+        port(9, "host0", &[], &[]),
+    ];
+    let groups = [web(), group("clients", json!([]))].map(|group| {
+        let mut group = (*group).clone();
+        group.metadata.namespace = Some("t".into());
+        Arc::new(group)
+    });
+    let mut network = samples::network();
+    network.status = serde_json::from_value(json!({"vni": 10_000, "ports": 0})).ok();
+    let objects = reachability::Objects {
+        networks: vec![network.clone()],
+        ports: all.iter().map(|port| (**port).clone()).collect(),
+        groups: groups.iter().map(|group| (**group).clone()).collect(),
+        ..Default::default()
+    };
+    let world = reachability::World::of(objects);
+    let any = world.find("t", "p2").unwrap();
+    let derived: Vec<u8> = (0..=255).filter(|last| world.is_member(any, "clients", [10, 9, 0, *last].into())).collect();
+    assert_eq!(derived, [6, 7, 8, 100, 101, 102]);
+    for me in ["host0", "host1", "host2"] {
+        assert_eq!(members_on(me, &network, &all, &groups), derived, "on {me}");
+    }
 }
 
 #[test]

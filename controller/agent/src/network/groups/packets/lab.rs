@@ -15,6 +15,7 @@ use host::netns::{self, Namespace, Namespaces};
 use host::nft::Place;
 use ipnet::IpNet;
 
+use super::super::super::further::settle;
 use super::super::super::plan::{Wanted, samples, wanted};
 use super::super::super::reach::reach;
 use super::super::super::terms;
@@ -164,6 +165,7 @@ fn wanted_on(me: &str, ports: &[Port]) -> Wanted {
     let here: Vec<Arc<Port>> = all.iter().filter(|port| port.spec.host.as_deref() == Some(me)).cloned().collect();
     let underlay = HOSTS.into_iter().zip(1..).map(|(host, last)| (host.to_owned(), [100, 64, 0, last].into()));
     let mut wanted = wanted(&samples::names(), &network(), &here).unwrap();
+    settle(&mut wanted, &all);
     wanted.reach = reach(&network(), &wanted, me, Some(all), &underlay.collect::<HashMap<_, _>>());
     wanted
 }

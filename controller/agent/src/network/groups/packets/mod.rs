@@ -53,11 +53,11 @@ fn group(name: &str, rules: &Value) -> SecurityGroup {
     group
 }
 
-fn port(number: u8, host: &str, groups: &[String], further: bool) -> Port {
+fn port(number: u8, host: &str, groups: &[String], further: Option<u8>) -> Port {
     let mut port = (*samples::port(number)).clone();
     port.spec.host = Some(host.to_owned());
     port.spec.security_groups = groups.to_vec();
-    port.spec.allowed_addresses = if further { vec![address(number + 100).to_string()] } else { Vec::new() };
+    port.spec.allowed_addresses = further.map(|last| address(last).to_string()).into_iter().collect();
     port
 }
 
@@ -94,7 +94,7 @@ fn known() -> (Vec<SecurityGroup>, Vec<Port>) {
     let jail = json!([{"direction": "Egress", "protocol": "TCP", "cidr": "10.9.0.4/32"}]);
     let named: [&[&str]; 5] = [&[], &["b"], &["a"], &["b", "c"], &["missing"]];
     let ports = GUESTS.iter().zip(named).map(|((number, host), groups)| {
-        port(*number, host, &groups.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), false)
+        port(*number, host, &groups.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), None)
     });
     (vec![group("a", &web), group("b", &json!([])), group("c", &jail)], ports.collect())
 }
@@ -111,7 +111,9 @@ fn random_objects(random: &mut Random) -> (Vec<SecurityGroup>, Vec<Port>) {
         if random.below(12) == 0 {
             named.push("missing".to_owned());
         }
-        port(*number, host, &named, random.below(2) == 0)
+        // One of its own, one that others name, too, or another guest's: that one makes nobody a member.
+        let further = *random.of(&[None, None, Some(number + 100), Some(100), Some(2), Some(6)]);
+        port(*number, host, &named, further)
     });
     let ports = ports.collect();
     (groups, ports)
