@@ -6,6 +6,7 @@
 
 pub mod balancer;
 pub mod blockdev;
+pub mod capture;
 pub mod conntrack;
 pub mod dnsmasq;
 pub mod firewall;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::rooms::{AllEnds, Ends, Room, Rooms, rooms};
 use super::{AgentOptions, Error, clock};
 use crate::dns::Tenants;
-use crate::door::{Door, Lookup};
+use crate::door::{Captures, Door, Lookup};
 use crate::fault::Faults;
 use crate::image::Images;
 use crate::layout::Layout;
@@ -126,6 +126,7 @@ impl House {
             ports: self.rooms.ports.cache.clone(),
             machines: self.machines.clone(),
             layout: self.layout.clone(),
+            captures: Captures::default(),
         };
         tasks.all.spawn(door.serve(lookup, shutdown.clone()));
         tasks.all.spawn(registration::keep(options.client.clone(), registration, shutdown.clone()));

@@ -11,7 +11,7 @@ use axum::response::IntoResponse;
 use crds::exec::{ExecRequest, ExecResult, ExecState};
 use host::qemu::exec::{self, Command, Error, Report, State as Stand};
 
-use super::lookup::{Lookup, MachinePath, Refusal};
+use super::lookup::{Lookup, ObjectPath, Refusal};
 use crate::refusal::refuse;
 use crate::running::vitals::Follower;
 use control_loop::sentence;
@@ -23,7 +23,7 @@ const BOOT_ID: Duration = Duration::from_secs(5);
 /// Starts or finds the execution and waits a while for its end.
 pub async fn exec(
     State(lookup): State<Arc<Lookup>>,
-    Path(path): Path<MachinePath>,
+    Path(path): Path<ObjectPath>,
     request: Result<Json<ExecRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Response<Body> {
     let Json(request) = match request {

@@ -3,13 +3,14 @@
 //! ```text
 //!  TLS, both ends with a certificate ─► is it `system:apiserver`? ─no─► 403
 //!                                            │yes
-//!            ┌────────────┬────────────┬─────┴───────┬─────────┐
-//!          exec          log        console     portforward  /metrics
-//!      (guest agent)  (serial log) (serial port) (cell's TCP)
+//!            ┌────────────┬────────────┬─────┴───────┬────────────┬─────────┐
+//!          exec          log        console     portforward    capture   /metrics
+//!      (guest agent)  (serial log) (serial port) (cell's TCP)  (port's device)
 //! ```
 //!
 //! Who may do what was decided by the API server; the door only makes sure that it is the one asking.
 
+mod capture;
 mod exec;
 mod lookup;
 mod serial;
@@ -34,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::refusal::refuse;
+pub use capture::Captures;
 use control_loop::sentence;
 pub use lookup::Lookup;
 
@@ -138,11 +140,13 @@ async fn turned_away(_: Request) -> Response<Body> {
 
 fn router(lookup: Lookup) -> Router {
     let machine = "/apis/photoncloud.dev/v1alpha1/namespaces/{namespace}/virtualmachines/{name}";
+    let port = "/apis/photoncloud.dev/v1alpha1/namespaces/{namespace}/ports/{name}";
     Router::new()
         .route(&format!("{machine}/exec"), post(exec::exec))
         .route(&format!("{machine}/log"), get(serial::log))
         .route(&format!("{machine}/console"), get(serial::console).post(serial::console))
         .route(&format!("{machine}/portforward"), get(stream::portforward).post(stream::portforward))
+        .route(&format!("{port}/capture"), get(capture::capture).post(capture::capture))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(lookup))
 }

@@ -16,7 +16,7 @@ use host::qemu::{serial_log, socket};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::lookup::{Lookup, MachinePath};
+use super::lookup::{Lookup, ObjectPath};
 use super::stream::switch;
 use crate::refusal::refuse;
 use control_loop::sentence;
@@ -38,7 +38,7 @@ pub struct LogQuery {
 /// The serial log, perhaps only its last lines, perhaps on and on.
 pub async fn log(
     State(lookup): State<Arc<Lookup>>,
-    Path(path): Path<MachinePath>,
+    Path(path): Path<ObjectPath>,
     Query(query): Query<LogQuery>,
 ) -> Response<Body> {
     let run_dir = match lookup.run_dir(&path) {
@@ -128,7 +128,7 @@ impl Follow {
 /// The serial port itself, both ways.
 pub async fn console(
     State(lookup): State<Arc<Lookup>>,
-    Path(path): Path<MachinePath>,
+    Path(path): Path<ObjectPath>,
     request: Request,
 ) -> Response<Body> {
     if let Err(refusal) = lookup.follower(&path) {

@@ -1,4 +1,4 @@
-//! Streams of raw bytes over an HTTP/1.1 upgrade: `console` and `portforward`.
+//! Streams of raw bytes over an HTTP/1.1 upgrade: `console`, `portforward` and `capture`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,11 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use host::netns::{Namespaces, connect_tcp};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::lookup::{Lookup, MachinePath};
+use super::lookup::{Lookup, ObjectPath};
 use crate::refusal::refuse;
 use control_loop::sentence;
 
@@ -27,7 +28,7 @@ pub struct PortQuery {
 /// A connection to a TCP port of the guest, made inside its network.
 pub async fn portforward(
     State(lookup): State<Arc<Lookup>>,
-    Path(path): Path<MachinePath>,
+    Path(path): Path<ObjectPath>,
     Query(query): Query<PortQuery>,
     request: Request,
 ) -> Response<Body> {
@@ -50,9 +51,17 @@ pub async fn portforward(
 }
 
 /// Leaves HTTP: what the caller sends goes to `other`, and back.
-pub fn switch<S>(mut request: Request, mut other: S) -> Response<Body>
+pub fn switch<S>(request: Request, mut other: S) -> Response<Body>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    hand_over(request, async move |mut caller| tokio::io::copy_bidirectional(&mut caller, &mut other).await.map(|_| ()))
+}
+
+/// Leaves HTTP: `serve` has the caller's connection.
+pub fn hand_over<F>(mut request: Request, serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static) -> Response<Body>
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
 {
     let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     if asked.is_none_or(|asked| !asked.eq_ignore_ascii_case(PROTOCOL)) {
@@ -63,7 +72,7 @@ where
     tokio::spawn(async move {
         let streamed = async {
             let caller = upgrade.await.map_err(std::io::Error::other)?;
-            tokio::io::copy_bidirectional(&mut TokioIo::new(caller), &mut other).await
+            serve(TokioIo::new(caller)).await
         };
         if let Err(error) = streamed.await {
             tracing::debug!(%error, "a stream ended");

@@ -30,7 +30,13 @@ async fn house() -> House {
     let layout = Layout::new(&dir.path().join("data")).unwrap();
     layout.create().unwrap();
     let (vms, writer) = Cache::new();
-    let lookup = Lookup { vms, ports: Cache::new().0, machines: Arc::default(), layout: layout.clone() };
+    let lookup = Lookup {
+        vms,
+        ports: Cache::new().0,
+        machines: Arc::default(),
+        layout: layout.clone(),
+        captures: Captures::default(),
+    };
     let endpoint = door.address.to_string();
     let shutdown = CancellationToken::new();
     tokio::spawn(door.serve(lookup, shutdown.clone()));

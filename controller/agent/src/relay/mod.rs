@@ -1,4 +1,4 @@
-//! The server's half of `exec`, `log`, `console` and `portforward`: a request for an object goes to the agent that has it.
+//! The server's half of `exec`, `log`, `console`, `portforward` and `capture`: a request for an object goes to the agent that has it.
 //!
 //! ```text
 //!  user ──mTLS──► API server: who are you, may you? ──► Relay ──mTLS as system:apiserver──► door of the agent ──► guest

@@ -60,6 +60,8 @@ fn what_hands_know_from_kubectl_parses() {
         "net matrix --from a --to b --network net --protocol udp --port 53 --port 54",
         "net matrix --probe --max-tries 9 --wait 2",
         "net trace vm/a b --port 80 -o yaml",
+        "net capture vm/a -w a.pcapng --count 9 --duration 1m30s --snaplen 96",
+        "net capture port/a --write -",
         "create token robot --duration=24h --audience=vault -o json",
         "get vm --as jane",
         "completion bash",
@@ -84,6 +86,10 @@ fn what_hands_know_from_kubectl_parses() {
         "net matrix --wait 3",
         "net matrix --port 0",
         "net trace a",
+        "net capture",
+        "net capture a --count 0",
+        "net capture a --snaplen 0",
+        "net capture a --duration 1",
     ] {
         let words = std::iter::once("clusterctl").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");

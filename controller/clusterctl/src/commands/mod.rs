@@ -100,7 +100,7 @@ pub enum Command {
     /// Who may reach whom in tenant networks, why, and whether packets agree
     #[command(
         subcommand,
-        after_help = "Examples:\n  clusterctl net matrix\n  clusterctl net matrix --probe\n  clusterctl net trace client web --port 443"
+        after_help = "Examples:\n  clusterctl net matrix\n  clusterctl net matrix --probe\n  clusterctl net trace client web --port 443\n  clusterctl net capture web | wireshark -k -i -"
     )]
     Net(net::Command),
     /// Edit an object in your editor (KUBE_EDITOR, EDITOR)

@@ -7,14 +7,20 @@ use axum::body::Body;
 use axum::extract::Request;
 use std::convert::Infallible;
 
-/// The subresources that an agent's door answers.
-const SUBRESOURCES: [&str; 4] = ["exec", "log", "console", "portforward"];
+/// The subresources that an agent's door answers, with their kinds.
+const SUBRESOURCES: [(&str, &str); 5] = [
+    ("virtualmachines", "exec"),
+    ("virtualmachines", "log"),
+    ("virtualmachines", "console"),
+    ("virtualmachines", "portforward"),
+    ("ports", "capture"),
+];
 
-/// Has every subresource of a machine answered by the agent of its host.
+/// Has every subresource of an object answered by the agent of its host.
 pub fn connect(api: &ApiServer, identity: &pki::Identity, ca_pem: &str) -> Result<()> {
     let client = api.client(&super::access::reconciler("relay"), &[], "default");
     let relay = Relay::new(client, identity, ca_pem).context("failed to set up the relay to agents")?;
-    for subresource in SUBRESOURCES {
+    for (resource, subresource) in SUBRESOURCES {
         let relay = relay.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let relay = relay.clone();
@@ -26,7 +32,7 @@ pub fn connect(api: &ApiServer, identity: &pki::Identity, ca_pem: &str) -> Resul
                 Ok::<_, Infallible>(relay.relay(host.as_deref(), request).await)
             }
         });
-        api.connect(crds::GROUP, "virtualmachines", subresource, service);
+        api.connect(crds::GROUP, resource, subresource, service);
     }
     Ok(())
 }

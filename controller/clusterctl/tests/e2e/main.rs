@@ -4,6 +4,7 @@
 
 mod agent_failover;
 mod auth;
+mod capture;
 mod conditions;
 mod crash;
 mod data;

@@ -1,5 +1,6 @@
-//! `net`: who may reach whom, why, and whether packets agree.
+//! `net`: who may reach whom, why, whether packets agree, and the packets themselves.
 
+mod capture;
 mod matrix;
 mod objects;
 mod probe;
@@ -24,6 +25,11 @@ pub enum Command {
         after_help = "Examples:\n  clusterctl net trace client web --port 443\n  clusterctl net trace vm/client vm/web\n  clusterctl net trace client web --protocol udp --port 53 -o yaml"
     )]
     Trace(trace::TraceArgs),
+    /// Stream what passes a Port as a pcapng capture, for Wireshark, tshark or tcpdump
+    #[command(
+        after_help = "Seen is all that the guest sends, also what a filter drops then, and all that reaches it. Inbound is what the guest receives.\nThe capture ends with ctrl-c, with its reader, or by --count or --duration; then it is said how many packets came and how many\nwere lost because they came faster than they were read. The guest's traffic never waits.\n\nExamples:\n  clusterctl net capture web | wireshark -k -i -\n  clusterctl net capture vm/web | tcpdump -nr - port 443\n  clusterctl net capture web --write web.pcapng --duration 30s\n  clusterctl net capture web --count 100 --snaplen 96 -w - > web.pcapng"
+    )]
+    Capture(capture::CaptureArgs),
 }
 
 impl Command {
@@ -32,6 +38,7 @@ impl Command {
         match self {
             Self::Matrix(args) => matrix::run(client, namespace, &args).await,
             Self::Trace(args) => trace::run(client, namespace, &args).await,
+            Self::Capture(args) => capture::run(client, namespace, &args).await,
         }
     }
 }

@@ -49,6 +49,21 @@ fn tenants_may_see_every_kind_that_lives_in_a_namespace_and_no_other() {
     assert_eq!(seen, tenants);
 }
 
+/// What goes into a machine or comes out of one is for who may work in the tenant, and for nobody who only looks at it; nor do agents
+/// or nodes ask for it.
+#[test]
+fn doors_are_for_those_who_may_edit() {
+    let documents = documents().unwrap();
+    for door in ["ports/capture", "virtualmachines/console", "virtualmachines/exec", "virtualmachines/portforward"] {
+        let has = |rule: &Value| rule["resources"].as_array().into_iter().flatten().any(|resource| resource == door);
+        let with = documents.iter().filter(|role| role["rules"].as_array().into_iter().flatten().any(has));
+        let names: Vec<&str> = with.filter_map(|role| role["metadata"]["name"].as_str()).collect();
+        assert!(names.contains(&"photoncloud:aggregate-to-edit"), "{door}: {names:?}");
+        let others = ["photoncloud:aggregate-to-view", "host-agent", "node-agent"];
+        assert!(!names.iter().any(|name| others.contains(name)), "{door}: {names:?}");
+    }
+}
+
 /// A part of the server without a role would be refused everything, at run time.
 #[tokio::test]
 async fn every_part_of_the_server_has_a_role_of_its_own() {
