@@ -12,7 +12,6 @@
 //! ```
 
 pub mod access;
-pub mod conversation;
 pub mod endpoint;
 pub mod further;
 pub mod matrix;
@@ -24,11 +23,11 @@ pub mod verdict;
 pub mod world;
 
 pub use access::{Ability, Closed, Groups, members};
-pub use conversation::Conversation;
 pub use endpoint::Endpoint;
 pub use further::{Claims, Refusal};
 pub use question::Question;
-pub use rule::{Remote, Rule, Traffic, Transport, Unenforceable};
+pub use rule::{Remote, Rule, Unenforceable};
+pub use traffic::{Conversation, Traffic, Transport};
 pub use verdict::{Ruling, Verdict};
 pub use world::{Objects, World};
 

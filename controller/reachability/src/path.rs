@@ -13,8 +13,8 @@ use crds::security_group::RuleDirection;
 use crds::{Host, condition};
 use kube::ResourceExt;
 use serde::Serialize;
+use traffic::Conversation;
 
-use crate::conversation::Conversation;
 use crate::endpoint::Endpoint;
 use crate::verdict::{Ruling, Verdict};
 use crate::world::World;

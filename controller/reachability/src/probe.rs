@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::conversation::Conversation;
+use traffic::Conversation;
+
 use crate::endpoint::Endpoint;
 use crate::matrix::Cell;
 use crate::verdict::Verdict;

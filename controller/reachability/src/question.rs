@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::conversation::Conversation;
-use crate::rule::{Rule, Traffic, Transport};
+use traffic::{Conversation, Traffic, Transport};
+
+use crate::rule::Rule;
 
 /// A question, and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::fmt;
 use crds::SecurityGroup;
 use crds::security_group::{RuleDirection, SecurityRule};
 use ipnet::Ipv4Net;
+use traffic::{Traffic, Transport};
 
 /// One thing that is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,28 +19,6 @@ pub struct Rule {
     pub traffic: Traffic,
     /// With whom.
     pub remote: Remote,
-}
-
-/// What is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
-    /// Anything over IPv4.
-    Any,
-    /// A protocol by its number (IANA, "Assigned Internet Protocol Numbers").
-    Protocol(u8),
-    /// To these ports, both included.
-    Ports(Transport, u16, u16),
-    /// ICMP of a type, and of a code where one is given.
-    Icmp(u8, Option<u8>),
-}
-
-/// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 /// Who is on the other side.
@@ -67,25 +46,6 @@ pub struct Unenforceable {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {} with {}", self.direction, self.traffic, self.remote)
-    }
-}
-
-impl fmt::Display for Traffic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("anything"),
-            Self::Protocol(1) => f.write_str("icmp"),
-            Self::Protocol(6) => f.write_str("tcp"),
-            Self::Protocol(17) => f.write_str("udp"),
-            Self::Protocol(number) => write!(f, "protocol {number}"),
-            Self::Ports(transport, first, last) => {
-                let name = if *transport == Transport::Tcp { "tcp" } else { "udp" };
-                write!(f, "{name} {first}")?;
-                if first == last { Ok(()) } else { write!(f, "-{last}") }
-            }
-            Self::Icmp(kind, None) => write!(f, "icmp type {kind}"),
-            Self::Icmp(kind, Some(code)) => write!(f, "icmp type {kind} code {code}"),
-        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use crds::security_group::RuleDirection;
+use traffic::Conversation;
 
 use crate::access::Closed;
-use crate::conversation::Conversation;
 use crate::endpoint::Endpoint;
 use crate::rule::{Remote, Rule};
 use crate::world::World;

@@ -5,7 +5,7 @@
 //!  L3  reconcilers   agent   testrun   nix-agent      speak to the API through kube::Client alone
 //!  L2  apiserver   control-loop
 //!  L1  store   host   reachability                    import no sibling
-//!  L0  crds   dns   process   pki                     import nothing of ours
+//!  L0  crds   dns   traffic   process   pki           import nothing of ours
 //! ```
 
 use anyhow::{Context, Result, bail};
@@ -20,9 +20,10 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("process", &[]),
         ("pki", &[]),
         ("dns", &[]),
+        ("traffic", &[]),
         ("store", &["process", "pki"]),
-        ("host", &["process", "pki"]),
-        ("reachability", &["crds"]),
+        ("host", &["process", "pki", "traffic"]),
+        ("reachability", &["crds", "traffic"]),
         ("apiserver", &["store", "pki"]),
         ("control-loop", &[]),
         ("reconcilers", &["crds", "control-loop", "dns"]),

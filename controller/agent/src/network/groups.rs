@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crds::SecurityGroup;
 use crds::security_group::RuleDirection;
-use host::firewall::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
+use host::firewall::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule};
 use kube::ResourceExt;
 use reachability::{Groups, rule};
 
@@ -89,19 +89,12 @@ fn in_terms(rule: &rule::Rule, by_name: &BTreeMap<String, &SecurityGroup>) -> Ru
         RuleDirection::Ingress => Direction::Ingress,
         RuleDirection::Egress => Direction::Egress,
     };
-    let traffic = match rule.traffic {
-        rule::Traffic::Any => Traffic::Any,
-        rule::Traffic::Protocol(number) => Traffic::Protocol(number),
-        rule::Traffic::Ports(rule::Transport::Tcp, first, last) => Traffic::Ports(Transport::Tcp, first, last),
-        rule::Traffic::Ports(rule::Transport::Udp, first, last) => Traffic::Ports(Transport::Udp, first, last),
-        rule::Traffic::Icmp(kind, code) => Traffic::Icmp(kind, code),
-    };
     let remote = match &rule.remote {
         rule::Remote::Anybody => Remote::Anybody,
         rule::Remote::Range(range) => Remote::Range(*range),
         rule::Remote::Group(name) => Remote::Members(id(by_name.get(name).copied())),
     };
-    Rule { direction, traffic, remote }
+    Rule { direction, traffic: rule.traffic, remote }
 }
 
 #[cfg(test)]

@@ -30,9 +30,10 @@ use crate::link::{Change, Changes};
 use crate::nft::{self, Done, Element, Family};
 
 pub use crate::nft::{Error, Place, Result, Stands};
-pub use policy::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule, Traffic, Transport};
+pub use policy::{Access, Direction, Group, GroupId, Guest, Policy, Rate, Remote, Rule};
 pub use probe::probe;
 pub(crate) use probe::show_bridged_packets;
+pub use traffic::{Traffic, Transport};
 
 /// Mark (`SO_MARK`) of what the host asks a guest to see whether it answers: no group of the guest is in the way. Guests cannot set it.
 pub const CHECK_MARK: u32 = render::CHECK;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
+use traffic::Traffic;
 
 use crate::link::LinkName;
 
@@ -84,28 +85,6 @@ pub enum Direction {
     Ingress,
     /// The member.
     Egress,
-}
-
-/// What is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
-    /// Anything over IPv4.
-    Any,
-    /// A protocol by its number (IANA, "Assigned Internet Protocol Numbers").
-    Protocol(u8),
-    /// To these ports, both included.
-    Ports(Transport, u16, u16),
-    /// ICMP of a type, and of a code where one is given.
-    Icmp(u8, Option<u8>),
-}
-
-/// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 /// Who is on the other side.

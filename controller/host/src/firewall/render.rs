@@ -1,6 +1,8 @@
 //! The table of a policy.
 
-use super::policy::{Access, Direction, Group, GroupId, Policy, Remote, Rule, Traffic, Transport};
+use traffic::Traffic;
+
+use super::policy::{Access, Direction, Group, GroupId, Policy, Remote, Rule};
 use crate::link::LinkName;
 use crate::nft::{Element, Table};
 
@@ -188,16 +190,8 @@ fn said(traffic: Traffic, end: &str) -> Option<String> {
     match traffic {
         Traffic::Any | Traffic::Icmp(..) => None,
         Traffic::Protocol(number) => Some(format!("ip protocol {number}")),
-        Traffic::Ports(transport, first, last) => {
-            let name = match transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            };
-            Some(match first == last {
-                true => format!("{name} {end} {first}"),
-                false => format!("{name} {end} {first}-{last}"),
-            })
-        }
+        Traffic::Ports(transport, first, last) if first == last => Some(format!("{transport} {end} {first}")),
+        Traffic::Ports(transport, first, last) => Some(format!("{transport} {end} {first}-{last}")),
     }
 }
 

@@ -1,4 +1,5 @@
 use crds::{Port, SecurityGroupSpec, TenantNetwork};
+use reachability::{Traffic, Transport};
 use serde_json::{Value, json};
 
 use super::super::further::settle;

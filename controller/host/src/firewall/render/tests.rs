@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use traffic::Transport;
 
 use super::super::policy::{Guest, Policy, Rate};
 use super::super::{FAMILIES, Stands};

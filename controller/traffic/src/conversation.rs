@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::rule::{Traffic, Transport};
+use crate::{Traffic, Transport};
 
 /// Type of ICMP: an echo request (RFC 792).
 const ECHO: u8 = 8;
