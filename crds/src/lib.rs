@@ -12,7 +12,7 @@
 //! | `spec.host` | the scheduler, once, as Kubernetes does with `Pod.spec.nodeName` |
 //! | `spec.ip`, `spec.mac` of a Port | the address allocator, when the user left them empty |
 //! | `status` of Host, Image, VirtualMachine, Volume, Port, Fault | the agent of `spec.host` |
-//! | `status` of Cluster, Node, TenantNetwork, DNSZone, DNSRecordSet | their reconcilers |
+//! | `status` of Cluster, Node, TenantNetwork, ServiceIP, LoadBalancer, DNSZone, DNSRecordSet | their reconcilers |
 //! | `status` of TestRun | the test engine |
 
 #![allow(clippy::duplicated_attributes, reason = "kube's printcolumn attributes repeat their keys by design")]
@@ -28,12 +28,14 @@ pub mod exec;
 pub mod fault;
 pub mod host;
 pub mod image;
+pub mod load_balancer;
 pub mod network;
 pub mod node;
 pub mod port;
 pub mod quantity;
 pub mod reference;
 pub mod security_group;
+pub mod service_ip;
 pub mod testrun;
 pub mod virtual_machine;
 pub mod volume;
@@ -45,11 +47,13 @@ pub use dns_zone::{DNSZone, DNSZoneSpec, DNSZoneStatus};
 pub use fault::{Fault, FaultSpec, FaultStatus};
 pub use host::{Host, HostSpec, HostStatus};
 pub use image::{Image, ImageSpec, ImageStatus};
+pub use load_balancer::{LoadBalancer, LoadBalancerSpec, LoadBalancerStatus};
 pub use network::{TenantNetwork, TenantNetworkSpec, TenantNetworkStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use port::{Port, PortSpec, PortStatus};
 pub use quantity::Quantity;
 pub use security_group::{SecurityGroup, SecurityGroupSpec};
+pub use service_ip::{ServiceIP, ServiceIPSpec, ServiceIPStatus};
 pub use testrun::{TestRun, TestRunSpec, TestRunStatus};
 pub use virtual_machine::{VirtualMachine, VirtualMachineSpec, VirtualMachineStatus};
 pub use volume::{Volume, VolumeSpec, VolumeStatus};
@@ -80,6 +84,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         TenantNetwork::crd(),
         SecurityGroup::crd(),
         Port::crd(),
+        ServiceIP::crd(),
+        LoadBalancer::crd(),
         DNSZone::crd(),
         DNSRecordSet::crd(),
         Volume::crd(),

@@ -96,8 +96,22 @@ pub struct PortStatus {
     /// Network namespace it lives in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
+    /// Whether it answers the checks of LoadBalancers, for each that checks it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["loadBalancer"]))]
+    pub backend_health: Vec<BackendHealth>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Whether a Port answers a LoadBalancer's checks.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendHealth {
+    /// The LoadBalancer's name.
+    pub load_balancer: String,
+    /// Whether it does, as its thresholds say.
+    pub healthy: bool,
 }

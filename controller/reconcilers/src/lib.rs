@@ -8,7 +8,7 @@
 //!                       ▲ dependsOn gates the machine          │
 //!                       └──────────── status ◄─── agent ◄──────┘ spec.host set by `scheduler`
 //!  TenantNetwork: VNI, gateway      Port: address, host      Fault: host      Host: lost heartbeat
-//!  DNSZone, DNSRecordSet: which of them are served
+//!  ServiceIP: address      LoadBalancer: who of its backends answers      DNSZone, DNSRecordSet: which of them are served
 //! ```
 
 use kube::Client;
@@ -21,10 +21,12 @@ pub mod dns_zone;
 pub mod error;
 pub mod fault;
 pub mod host_health;
+pub mod load_balancer;
 pub mod network;
 pub mod node;
 pub mod port;
 pub mod scheduler;
+pub mod service_ip;
 mod states;
 mod subnet;
 pub mod write;
@@ -36,11 +38,14 @@ const GATHER: Duration = Duration::from_millis(2);
 
 /// Runs every reconciler until `shutdown`. `client_for` gives each its own identity, by the reconciler's name.
 pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToken) {
+    let giving = subnet::Giving::default();
     tokio::join!(
         cluster::run(client_for("cluster"), shutdown.clone()),
         node::run(client_for("node"), shutdown.clone()),
         network::run(client_for("network"), shutdown.clone()),
-        port::run(client_for("port"), shutdown.clone()),
+        port::run(client_for("port"), giving.clone(), shutdown.clone()),
+        service_ip::run(client_for("service-ip"), giving, shutdown.clone()),
+        load_balancer::run(client_for("load-balancer"), shutdown.clone()),
         scheduler::run(client_for("scheduler"), shutdown.clone()),
         fault::run(client_for("fault"), shutdown.clone()),
         dns_zone::run(client_for("dns-zone"), shutdown.clone()),

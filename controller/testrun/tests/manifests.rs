@@ -5,8 +5,8 @@
 
 use crds::testrun::{ParallelStep, Step};
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun, VirtualMachine,
-    Volume,
+    Cluster, DNSRecordSet, DNSZone, Fault, Image, LoadBalancer, Node, Port, SecurityGroup, ServiceIP, TenantNetwork,
+    TestRun, VirtualMachine, Volume,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,8 +79,10 @@ fn check(document: &Value) -> Result<(), String> {
         "DNSZone" => strictly::<DNSZone>(document).map(drop),
         "Fault" => strictly::<Fault>(document).map(drop),
         "Image" => strictly::<Image>(document).map(drop),
+        "LoadBalancer" => strictly::<LoadBalancer>(document).map(drop),
         "Node" => strictly::<Node>(document).map(drop),
         "SecurityGroup" => strictly::<SecurityGroup>(document).map(drop),
+        "ServiceIP" => strictly::<ServiceIP>(document).map(drop),
         "Port" => strictly::<Port>(document).map(drop),
         "TenantNetwork" => strictly::<TenantNetwork>(document).map(drop),
         "TestRun" => strictly::<TestRun>(document).map(drop),

@@ -5,9 +5,10 @@
 
 mod plan;
 
-use crate::{Error, GATHER, subnet, write};
+use crate::subnet::{self, Giving, Others, Problem};
+use crate::{Error, GATHER, write};
 use control_loop::{ControlLoop, Pace, Reconciler};
-use crds::{Port, TenantNetwork, VirtualMachine};
+use crds::{Port, ServiceIP, TenantNetwork, VirtualMachine};
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -17,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 struct Ports {
     client: Client,
+    giving: Giving,
 }
 
 /// Runs the reconciler until `shutdown`. One at a time, because addresses are handed out here.
-pub async fn run(client: Client, shutdown: CancellationToken) {
+pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<Port>::all(client.clone()), shutdown);
     let ports = control.cache();
     control
@@ -32,7 +34,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
                     && port.spec.network == network.name_any()
             })
         })
-        .run(Ports { client }, Pace::at_once(1).gathering(GATHER))
+        .run(Ports { client, giving }, Pace::at_once(1).gathering(GATHER))
         .await;
 }
 
@@ -50,9 +52,13 @@ impl Reconciler for Ports {
             return Ok(Action::await_change());
         }
         let ports: Api<Port> = write::api_of(&self.client, port.as_ref())?;
+        let mut giving = None;
         let addresses = match (&port.spec.ip, &port.spec.mac) {
             (Some(ip), Some(mac)) => Ok((ip.clone(), mac.clone())),
-            _ => allocate(&self.client, &ports, &port).await?,
+            _ => {
+                giving = Some(self.giving.lock().await);
+                allocate(&self.client, &ports, &port).await?
+            }
         };
         match addresses {
             Ok((ip, mac)) => {
@@ -73,6 +79,7 @@ impl Reconciler for Ports {
                 write::status(&ports, &port, plan::refusal(&port, &problem)).await?;
             }
         }
+        drop(giving);
         Ok(Action::await_change())
     }
 }
@@ -81,13 +88,16 @@ async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<pla
     let networks: Api<TenantNetwork> = write::api_of(client, port)?;
     let name = &port.spec.network;
     let Some(network) = networks.get_opt(name).await.map_err(Error::api(format!("read TenantNetwork {name}")))? else {
-        return Ok(Err(plan::Problem::network_not_found(name)));
+        return Ok(Err(Problem::network_not_found(name)));
     };
     let on_it = ListParams::default().fields(&format!("spec.network={name}"));
-    let others = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
+    let mut others = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
+    others.retain(|other| other.name_any() != port.name_any());
+    let services: Api<ServiceIP> = write::api_of(client, port)?;
+    let services = services.list(&on_it).await.map_err(Error::api("list ServiceIPs"))?.items;
     Ok(match subnet::gateway(&network) {
-        Err(text) => Err(plan::Problem::invalid_network(name, &text)),
-        Ok((gateway, range)) => plan::allocate(port, &others, gateway, range),
+        Err(text) => Err(Problem::invalid_network(name, &text)),
+        Ok((gateway, subnet)) => plan::allocate(port, &Others { ports: &others, services: &services, gateway, subnet }),
     })
 }
 

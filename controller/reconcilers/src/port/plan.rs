@@ -1,50 +1,21 @@
 //! Addresses for Ports. Pure.
 
-use crds::{Port, PortStatus, condition};
-use ipnet::Ipv4Net;
+use crate::subnet::{Others, Problem};
+use crds::{Port, PortStatus};
 use kube::ResourceExt;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::Ipv4Addr;
 
 /// IP and MAC address, or why there are none.
 pub type Allocation = Result<(String, String), Problem>;
 
-/// Why a Port has no address.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
-    reason: &'static str,
-    message: String,
-}
-
-impl Problem {
-    /// The network does not exist.
-    pub fn network_not_found(name: &str) -> Self {
-        Self {
-            reason: "NetworkNotFound",
-            message: format!("spec.network: TenantNetwork {name} does not exist; create it"),
-        }
-    }
-
-    /// The network has no valid subnet.
-    pub fn invalid_network(name: &str, text: &str) -> Self {
-        Self { reason: "NetworkNotReady", message: format!("spec.network: TenantNetwork {name}: {text}") }
-    }
-}
-
 /// The address asked for, or the lowest free one; the MAC asked for, or one made from the object's UID.
-pub fn allocate(port: &Port, others: &[Port], gateway: Ipv4Addr, subnet: Ipv4Net) -> Allocation {
-    let others: Vec<&Port> = others.iter().filter(|other| other.name_any() != port.name_any()).collect();
-    let named = others.iter().flat_map(|other| other.spec.ip.iter().chain(&other.spec.allowed_addresses));
-    let taken: HashSet<Ipv4Addr> = named.filter_map(|text| text.parse().ok()).collect();
+pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
     let ip = match &port.spec.ip {
-        Some(text) => asked(text, &others, gateway, subnet)?,
-        None => subnet.hosts().find(|ip| *ip != gateway && !taken.contains(ip)).ok_or_else(|| Problem {
-            reason: "SubnetExhausted",
-            message: format!("no free address is left in {subnet}; delete Ports or use a larger network"),
-        })?,
+        Some(text) => others.asked(text)?,
+        None => others.free()?,
     };
-    let macs: HashSet<&str> = others.iter().filter_map(|o| o.spec.mac.as_deref()).collect();
+    let macs: HashSet<&str> = others.ports.iter().filter_map(|o| o.spec.mac.as_deref()).collect();
     let mac = match &port.spec.mac {
         Some(mac) if macs.contains(mac.as_str()) => {
             let message = format!("spec.mac: {mac} is taken by another Port of the network");
@@ -54,28 +25,6 @@ pub fn allocate(port: &Port, others: &[Port], gateway: Ipv4Addr, subnet: Ipv4Net
         None => (0u32..).map(|salt| mac_from(port, salt)).find(|mac| !macs.contains(mac.as_str())).unwrap_or_default(),
     };
     Ok((ip.to_string(), mac))
-}
-
-fn asked(text: &str, others: &[&Port], gateway: Ipv4Addr, subnet: Ipv4Net) -> Result<Ipv4Addr, Problem> {
-    let bad = |reason, message: String| Err(Problem { reason, message: format!("spec.ip: {message}") });
-    let Ok(ip) = text.parse::<Ipv4Addr>() else {
-        return bad("InvalidAddress", format!("{text} is no IPv4 address"));
-    };
-    if !subnet.contains(&ip) || ip == subnet.network() || ip == subnet.broadcast() {
-        return bad("InvalidAddress", format!("{ip} is not a usable address of {subnet}"));
-    }
-    if ip == gateway {
-        return bad("AddressTaken", format!("{ip} is the network's own address"));
-    }
-    match others.iter().find(|other| other.spec.ip.as_deref() == Some(text) && other.spec.mac.is_some()) {
-        Some(other) => bad("AddressTaken", format!("{ip} is taken by Port {}", other.name_any())),
-        None => match others.iter().find(|other| other.spec.allowed_addresses.iter().any(|further| further == text)) {
-            Some(other) => {
-                bad("AddressTaken", format!("{ip} is one of the allowedAddresses of Port {}", other.name_any()))
-            }
-            None => Ok(ip),
-        },
-    }
 }
 
 /// A locally administered unicast address (IEEE 802, second bit of the first octet) under QEMU's customary prefix.
@@ -91,20 +40,14 @@ pub fn refusal(port: &Port, problem: &Problem) -> PortStatus {
     let generation = port.metadata.generation;
     let mut status = port.status.clone().unwrap_or_default();
     status.observed_generation = generation;
-    condition::set(
-        &mut status.conditions,
-        condition::READY,
-        false,
-        problem.reason,
-        problem.message.clone(),
-        generation,
-    );
+    problem.tell(&mut status.conditions, generation);
     status
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crds::ServiceIP;
     use proptest::prelude::*;
 
     fn port(name: &str, ip: Option<&str>, mac: Option<&str>) -> Port {
@@ -117,7 +60,12 @@ mod tests {
     }
 
     fn in_range(port: &Port, others: &[Port]) -> Allocation {
-        allocate(port, others, Ipv4Addr::new(10, 0, 0, 1), "10.0.0.0/29".parse().unwrap())
+        beside(port, others, &[])
+    }
+
+    fn beside(port: &Port, ports: &[Port], services: &[ServiceIP]) -> Allocation {
+        let subnet = "10.0.0.0/29".parse().unwrap();
+        allocate(port, &Others { ports, services, gateway: [10, 0, 0, 1].into(), subnet })
     }
 
     #[test]
@@ -145,6 +93,22 @@ mod tests {
             in_range(&port("p", Some("10.0.0.2"), None), others).unwrap_err().message,
             "spec.ip: 10.0.0.2 is one of the allowedAddresses of Port other"
         );
+    }
+
+    #[test]
+    fn what_a_service_has_is_given_to_nobody_and_what_it_asks_for_to_nobody_by_chance() {
+        let service = |name: &str, spec: Option<&str>, status: Option<&str>| -> ServiceIP {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "photoncloud.dev/v1alpha1", "kind": "ServiceIP", "metadata": {"name": name},
+                "spec": {"network": "n", "ip": spec}, "status": {"ip": status},
+            }))
+            .unwrap()
+        };
+        let services = [service("has", None, Some("10.0.0.2")), service("asks", Some("10.0.0.3"), None)];
+        assert_eq!(beside(&port("p", None, None), &[], &services).unwrap().0, "10.0.0.4");
+        let refused = beside(&port("p", Some("10.0.0.2"), None), &[], &services).unwrap_err();
+        assert_eq!(refused.message, "spec.ip: 10.0.0.2 is taken by ServiceIP has");
+        assert_eq!(beside(&port("p", Some("10.0.0.3"), None), &[], &services).unwrap().0, "10.0.0.3");
     }
 
     proptest! {

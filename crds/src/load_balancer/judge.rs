@@ -1,0 +1,163 @@
+//! Which Ports a LoadBalancer's connections go to, and which of two LoadBalancers has a listener: pure.
+//!
+//! Agents balance by this and the reconciler tells by it, so what is told is what is done.
+
+use kube::ResourceExt;
+
+use super::{CheckType, HealthCheck, Listener, ListenerProtocol};
+use crate::{Host, LoadBalancer, Port, ServiceIP, condition};
+
+/// What a Port is to a LoadBalancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its share.
+    pub weight: u32,
+    /// Whether it gets new connections.
+    pub healthy: bool,
+}
+
+impl LoadBalancer {
+    /// What the Port, one of the ServiceIP's network, is to this; none when it is not selected, or is on no host, or goes.
+    #[must_use]
+    pub fn backend(&self, port: &Port) -> Option<Backend> {
+        let labels = port.labels();
+        let selects = |wanted: &std::collections::BTreeMap<String, String>| {
+            wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let group = self.spec.backends.iter().find(|group| selects(&group.selector.match_labels))?;
+        let is_here = port.spec.ip.is_some() && port.spec.mac.is_some() && port.spec.host.is_some();
+        if !is_here || port.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let answers = self.spec.health_check.is_none() || self.is_told_healthy(port);
+        Some(Backend { weight: group.weight, healthy: answers && group.weight > 0 })
+    }
+
+    /// Whether the Port's host says that it answers this LoadBalancer's checks. Who has not answered yet does not.
+    fn is_told_healthy(&self, port: &Port) -> bool {
+        let told = port.status.iter().flat_map(|status| &status.backend_health);
+        let name = self.name_any();
+        told.filter(|told| told.load_balancer == name).any(|told| told.healthy)
+    }
+
+    /// Those of its listeners that no older LoadBalancer of the same ServiceIP has. `all`: those of the namespace.
+    pub fn own_listeners<'a, L: AsRef<LoadBalancer>>(&'a self, all: &'a [L]) -> impl Iterator<Item = &'a Listener> {
+        self.spec.listeners.iter().filter(move |listener| self.holder_of(listener, all).is_none())
+    }
+
+    /// The older LoadBalancer of the same ServiceIP that has the listener's protocol and port.
+    pub fn holder_of<'a, L: AsRef<LoadBalancer>>(&self, listener: &Listener, all: &'a [L]) -> Option<&'a LoadBalancer> {
+        let older = all.iter().map(AsRef::as_ref).filter(|other| {
+            other.spec.service_ip == self.spec.service_ip
+                && other.metadata.deletion_timestamp.is_none()
+                && age(other) < age(self)
+                && other.spec.listeners.iter().any(|one| (one.protocol, one.port) == (listener.protocol, listener.port))
+        });
+        older.min_by_key(|other| age(other))
+    }
+
+    /// The port that its health check asks; none without a check.
+    #[must_use]
+    pub fn checked_port(&self) -> Option<u16> {
+        let check = self.spec.health_check.as_ref()?;
+        let first = || self.spec.listeners.iter().find(|listener| listener.protocol == ListenerProtocol::Tcp);
+        check.port.or_else(|| first().map(Listener::target))
+    }
+}
+
+fn age(one: &LoadBalancer) -> (Option<jiff::Timestamp>, String) {
+    (one.metadata.creation_timestamp.as_ref().map(|time| time.0), one.name_any())
+}
+
+/// Whether nobody has heard of the host for so long that nothing on it counts as a backend.
+#[must_use]
+pub fn is_lost(host: &Host) -> bool {
+    let ready = host.status.iter().flat_map(|status| &status.conditions).find(|one| one.type_ == condition::READY);
+    ready.is_some_and(|ready| ready.status != "True")
+}
+
+impl HealthCheck {
+    /// What is asked for by HTTP, and the status of a good answer; none for TCP.
+    #[must_use]
+    pub fn http(&self) -> Option<(&str, u16)> {
+        let path = self.path.as_deref().unwrap_or("/");
+        (self.type_ == CheckType::Http).then_some((path, self.expected_status.unwrap_or(200)))
+    }
+}
+
+impl ServiceIP {
+    /// Its address, once it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<std::net::Ipv4Addr> {
+        self.status.as_ref()?.ip.as_ref()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn balancer(name: &str, second: u8, spec: Value) -> Arc<LoadBalancer> {
+        let mut whole = json!({"serviceIP": "vip", "listeners": [{"protocol": "TCP", "port": 80}], "backends": [
+            {"selector": {"matchLabels": {"app": "web", "tier": "hot"}}, "weight": 3},
+            {"selector": {"matchLabels": {"app": "web"}}},
+            {"selector": {"matchLabels": {"app": "old"}}, "weight": 0},
+        ]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let metadata =
+            json!({"name": name, "namespace": "t", "creationTimestamp": format!("2026-01-01T00:00:0{second}Z")});
+        let object = json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": "LoadBalancer", "metadata": metadata,
+            "spec": whole});
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn port(labels: Value, status: Value) -> Port {
+        serde_json::from_value(json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": "Port",
+            "metadata": {"name": "p", "namespace": "t", "labels": labels}, "status": status,
+            "spec": {"network": "n", "ip": "10.0.0.2", "mac": "52:54:00:00:00:02", "host": "h"}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_first_group_that_selects_a_port_says_its_share() {
+        let lb = balancer("lb", 1, json!({}));
+        let share = |labels: Value| lb.backend(&port(labels, json!({}))).map(|one| (one.weight, one.healthy));
+        assert_eq!(share(json!({"app": "web", "tier": "hot", "more": "x"})), Some((3, true)));
+        assert_eq!(share(json!({"app": "web"})), Some((1, true)));
+        assert_eq!(share(json!({"app": "old"})), Some((0, false)), "it gets nothing new");
+        assert_eq!(share(json!({"tier": "hot"})), None);
+        let mut nowhere = port(json!({"app": "web"}), json!({}));
+        nowhere.spec.host = None;
+        assert_eq!(lb.backend(&nowhere), None);
+    }
+
+    #[test]
+    fn with_a_check_only_who_answered_it_is_healthy() {
+        let lb = balancer("lb", 1, json!({"healthCheck": {"type": "TCP"}}));
+        let healthy =
+            |told: Value| lb.backend(&port(json!({"app": "web"}), json!({"backendHealth": told}))).unwrap().healthy;
+        assert!(!healthy(json!([])));
+        assert!(!healthy(
+            json!([{"loadBalancer": "other", "healthy": true}, {"loadBalancer": "lb", "healthy": false}])
+        ));
+        assert!(healthy(json!([{"loadBalancer": "lb", "healthy": true}])));
+        assert_eq!(lb.checked_port(), Some(80));
+    }
+
+    #[test]
+    fn of_two_with_one_listener_the_older_has_it_and_the_younger_keeps_the_rest() {
+        let listeners = json!({"listeners": [{"protocol": "TCP", "port": 80}, {"protocol": "UDP", "port": 80}]});
+        let all = [
+            balancer("young", 2, listeners),
+            balancer("old", 1, json!({})),
+            balancer("elsewhere", 0, json!({"serviceIP": "other"})),
+        ];
+        assert_eq!(all[0].own_listeners(&all).map(|one| one.protocol).collect::<Vec<_>>(), [ListenerProtocol::Udp]);
+        assert_eq!(all[1].own_listeners(&all).count(), 1);
+        assert_eq!(all[0].holder_of(&all[0].spec.listeners[0], &all).unwrap().name_any(), "old");
+    }
+}

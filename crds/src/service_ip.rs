@@ -1,0 +1,55 @@
+//! ServiceIP: an address of a TenantNetwork that belongs to no Port (PrismNET).
+
+use crate::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An address at which a LoadBalancer is spoken to. Each host that carries the network answers for it, as for the network's own.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "photoncloud.dev",
+    version = "v1alpha1",
+    kind = "ServiceIP",
+    plural = "serviceips",
+    namespaced,
+    status = "ServiceIPStatus",
+    derive = "PartialEq",
+    category = "photon",
+    shortname = "sip",
+    selectable = ".spec.network",
+    doc = "An address of a TenantNetwork for a LoadBalancer.",
+    printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
+    printcolumn(name = "IP", type_ = "string", json_path = ".status.ip"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(oldSelf.ip) == has(self.ip) && (!has(self.ip) || self.ip == oldSelf.ip)")
+    .message("ip is immutable").field_path(".ip"))]
+pub struct ServiceIPSpec {
+    /// TenantNetwork of this namespace.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable"))]
+    pub network: String,
+    /// IPv4 address of the network's range; allocated when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
+    pub ip: Option<String>,
+}
+
+/// What the reconciler decided.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceIPStatus {
+    /// Generation this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The address. Once it is told nobody else of the network gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
