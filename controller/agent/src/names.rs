@@ -82,6 +82,11 @@ pub fn firewall(network_uid: &str) -> String {
     format!("fw{}", short(network_uid))
 }
 
+/// Tables of a network that share out connections.
+pub fn balancer(network_uid: &str) -> String {
+    format!("lb{}", short(network_uid))
+}
+
 /// Bridge of a network; 14 of the 15 characters an interface may have.
 pub fn bridge(network_uid: &str) -> String {
     format!("br{}", short(network_uid))

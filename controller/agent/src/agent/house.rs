@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crds::load_balancer::judge::is_lost;
 use host::netns::Namespaces;
 use host::qemu::accelerator::Verdict;
 use kube::runtime::reflector::store::Writer;
@@ -20,7 +21,10 @@ use crate::image::Images;
 use crate::layout::Layout;
 use crate::names::Names;
 use crate::network::cells::Cells;
+use crate::network::doors::Doors;
+use crate::network::drains::Drains;
 use crate::network::groups::Ability;
+use crate::network::health::Health;
 use crate::network::peers::Peers;
 use crate::network::{Ports, hands as network};
 use crate::node_door::NodeDoors;
@@ -53,6 +57,7 @@ pub(super) struct House {
     hands: apply::HostHands,
     rooms: Rooms,
     ends: AllEnds,
+    health: Arc<Health>,
     host: String,
     ability: Ability,
 }
@@ -69,8 +74,9 @@ impl House {
         let user_ids = Arc::new(UserIds::load(&layout.user_ids(), names.first_id())?);
         let cache_dir = options.image_cache.clone().unwrap_or_else(|| layout.images());
         let builder = host::image::Builder::open(host::image::Options::new(cache_dir)).await?;
-        let (taps, machines) = (Arc::new(Taps::default()), Arc::new(Machines::default()));
         let (rooms, ends) = rooms();
+        let health = Arc::new(Health::new(rooms.ports.queue.clone()));
+        let (taps, machines) = (Arc::new(Taps::default()), Arc::new(Machines::default()));
         let network_hands = network::HostHands {
             layout: layout.clone(),
             names: names.clone(),
@@ -81,7 +87,9 @@ impl House {
             node_doors: NodeDoors::new(&options.identity, options.node_client.clone())?,
             tenants: Tenants::new(options.client.clone()),
             name_server: options.name_server.clone(),
-            doors: network::Doors::default(),
+            health: health.clone(),
+            drains: Drains::default(),
+            doors: Doors::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());
         let hands = apply::HostHands {
@@ -106,6 +114,7 @@ impl House {
             hands,
             rooms,
             ends,
+            health,
             host: options.host_name.clone(),
             ability,
         })
@@ -148,7 +157,7 @@ impl House {
     }
 
     fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
-        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, host, ability } = self;
+        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, health, host, ability } = self;
         let mine = Some(selector.to_owned());
         let r = rooms.clone();
         let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
@@ -163,6 +172,10 @@ impl House {
         tasks.watch(ends.networks, None, None, move |network| r.network(network));
         let r = rooms.clone();
         tasks.watch(ends.groups, None, None, move |group| r.group(group));
+        let r = rooms.clone();
+        tasks.watch(ends.services, None, None, move |service| r.service(service.namespace()));
+        let r = rooms.clone();
+        tasks.watch(ends.balancers, None, None, move |balancer| r.service(balancer.namespace()));
         let (r, known) = (rooms.clone(), Known::default());
         tasks.watch(ends.hosts, None, None, move |host| {
             if known.is_news(host) {
@@ -170,19 +183,20 @@ impl House {
             }
         });
         let requests = AllRequests { vms, ports, volumes, images, faults };
-        Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host, ability }
+        Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, health, host, ability }
     }
 }
 
-/// Which host was heard to have which address, so that the rest of what hosts tell wakes nobody.
+/// Which host was heard to have which address, and whether it is lost, so that the rest of what hosts tell wakes nobody.
 #[derive(Default)]
-struct Known(std::sync::Mutex<HashMap<String, Option<String>>>);
+struct Known(std::sync::Mutex<HashMap<String, (Option<String>, bool)>>);
 
 impl Known {
     fn is_news(&self, host: &crds::Host) -> bool {
         let address = host.status.as_ref().and_then(|status| status.underlay_address.clone());
         let mut known = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
-        known.insert(host.name_any(), address.clone()) != Some(address)
+        let now = (address, is_lost(host));
+        known.insert(host.name_any(), now.clone()) != Some(now)
     }
 }
 
@@ -240,18 +254,22 @@ struct Judges {
     hands: apply::HostHands,
     rooms: Rooms,
     requests: AllRequests,
+    health: Arc<Health>,
     host: String,
     ability: Ability,
 }
 
 impl Judges {
     fn run_all(self, tasks: &mut Tasks) {
-        let Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, host, ability } = self;
+        let Judges { layout, objects, machines, shelf, cells, hands, rooms, requests, health, host, ability } = self;
         let ports = Ports {
             objects: objects.clone(),
             ports: rooms.ports.cache.clone(),
             networks: rooms.networks.clone(),
             groups: rooms.groups.clone(),
+            services: rooms.services.clone(),
+            balancers: rooms.balancers.clone(),
+            health,
             ability,
             machines: rooms.vms.cache.clone(),
             peers: Peers::new(tasks.client.clone(), &host, rooms.ports.cache.clone(), rooms.ports.queue.clone()),

@@ -1,6 +1,6 @@
 //! One cache and one queue a kind, and who has to look when an object of another kind changes.
 
-use crds::{Fault, Host, Image, Port, SecurityGroup, TenantNetwork, VirtualMachine, Volume};
+use crds::{Fault, Host, Image, LoadBalancer, Port, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine, Volume};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -41,6 +41,8 @@ pub(super) struct Rooms {
     pub(super) faults: Room<Fault>,
     pub(super) networks: Cache<TenantNetwork>,
     pub(super) groups: Cache<SecurityGroup>,
+    pub(super) services: Cache<ServiceIP>,
+    pub(super) balancers: Cache<LoadBalancer>,
     pub(super) hosts: Cache<Host>,
 }
 
@@ -53,6 +55,8 @@ pub(super) struct AllEnds {
     pub(super) faults: Ends<Fault>,
     pub(super) networks: Writer<TenantNetwork>,
     pub(super) groups: Writer<SecurityGroup>,
+    pub(super) services: Writer<ServiceIP>,
+    pub(super) balancers: Writer<LoadBalancer>,
     pub(super) hosts: Writer<Host>,
 }
 
@@ -65,6 +69,8 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
     let (faults, fault_ends) = room();
     let (networks, writer) = Cache::new();
     let (groups, groups_writer) = Cache::new();
+    let (services, services_writer) = Cache::new();
+    let (balancers, balancers_writer) = Cache::new();
     let (hosts, hosts_writer) = Cache::new();
     let ends = AllEnds {
         vms: vm_ends,
@@ -74,9 +80,11 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
         faults: fault_ends,
         networks: writer,
         groups: groups_writer,
+        services: services_writer,
+        balancers: balancers_writer,
         hosts: hosts_writer,
     };
-    (Rooms { vms, ports, volumes, images, faults, networks, groups, hosts }, ends)
+    (Rooms { vms, ports, volumes, images, faults, networks, groups, services, balancers, hosts }, ends)
 }
 
 impl Rooms {
@@ -149,6 +157,11 @@ impl Rooms {
         }
     }
 
+    /// A port of each network of the tenant's, when one of its services changes.
+    pub(super) fn service(&self, namespace: Option<String>) {
+        Peers::wake_tenant(&self.ports.cache, &self.ports.queue, &namespace.unwrap_or_default());
+    }
+
     /// A port of each network here, when the way to another host may have changed.
     pub(super) fn host(&self) {
         Peers::wake_all(&self.ports.cache, &self.ports.queue);
@@ -180,6 +193,8 @@ impl Rooms {
             self.faults.cache.ready(),
             self.networks.ready(),
             self.groups.ready(),
+            self.services.ready(),
+            self.balancers.ready(),
             self.hosts.ready()
         );
     }

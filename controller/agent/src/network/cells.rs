@@ -121,6 +121,7 @@ impl<H: Hands> Cells<H> {
         changes.extend(self.hands.ensure_firewall(wanted).await?);
         changes.extend(self.hands.ensure_reach(wanted).await?);
         changes.extend(self.hands.ensure_taps(wanted).await?);
+        changes.extend(self.hands.ensure_balancer(wanted).await?);
         changes.extend(self.hands.ensure_api_door(wanted).await?);
         changes.extend(self.hands.ensure_dhcp(wanted).await?);
         // After dnsmasq, which may hold the port from before it was told to leave it.

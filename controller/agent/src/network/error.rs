@@ -53,6 +53,18 @@ pub enum Error {
         /// Whose it is.
         other: String,
     },
+    /// The address is a service's.
+    #[error("{field} of Port {port} has {address}, which is ServiceIP {service}'s")]
+    OfService {
+        /// The port's name.
+        port: String,
+        /// Field.
+        field: &'static str,
+        /// Address.
+        address: String,
+        /// Whose it is.
+        service: String,
+    },
     /// A step on the host failed.
     #[error("failed to {step}")]
     Host {
@@ -87,7 +99,7 @@ impl Failure for Error {
             Error::File(error) => error.category(),
             Error::NetworkGone { .. } => "NetworkNotFound",
             Error::Invalid { .. } => "InvalidSpec",
-            Error::Taken { .. } | Error::Owned { .. } => "AddressTaken",
+            Error::Taken { .. } | Error::Owned { .. } | Error::OfService { .. } => "AddressTaken",
             Error::Host { category, .. } => category,
             Error::Removal { .. } => "RemovalFailed",
         }
@@ -99,6 +111,7 @@ impl Failure for Error {
             | Error::Invalid { .. }
             | Error::Taken { .. }
             | Error::Owned { .. }
+            | Error::OfService { .. }
             | Error::Host { retry: false, .. } => Retry::OnChange,
             _ => Retry::Backoff,
         }

@@ -1,9 +1,8 @@
 //! A network's verbs on the host, all of which compare first and write only what differs.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use host::dnsmasq;
 use host::firewall;
@@ -15,11 +14,14 @@ use host::nft::{self, Place};
 use process::ProcessId;
 use tokio::task::JoinHandle;
 
+use super::doors::Doors;
+use super::drains::Drains;
 use super::error::Error;
+use super::health::Health;
 use super::naming;
 use super::plan::Wanted;
 use super::reach::{Elsewhere, Reach};
-use super::terms::{gateway, guest, link, reservation, server};
+use super::terms::{addresses, guest, link, reservation, server};
 use crate::dns::Tenants;
 use crate::layout::{self, Layout};
 use crate::names::Names;
@@ -50,6 +52,8 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The way of its nodes to the API, or none; before any guest learns of the network.
     fn ensure_api_door(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// What load balancers say of connections, or nothing of it where there are none; after the taps are there.
+    fn ensure_balancer(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
     fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The name server with the names of the network and its tenant.
@@ -86,26 +90,12 @@ pub struct HostHands {
     pub tenants: Tenants,
     /// Arguments by which our own program becomes a name server.
     pub name_server: Vec<String>,
+    /// What the backends of load balancers answer.
+    pub health: Arc<Health>,
+    /// Conversations with backends that are no more.
+    pub drains: Drains,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
-}
-
-/// Namespaces held open, with a netlink socket each.
-#[derive(Default)]
-pub struct Doors(Mutex<HashMap<String, (Namespace, Links)>>);
-
-impl Doors {
-    fn get(&self, name: &str) -> Option<(Namespace, Links)> {
-        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).get(name).cloned()
-    }
-
-    fn put(&self, name: &str, namespace: Namespace, links: Links) {
-        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).insert(name.to_owned(), (namespace, links));
-    }
-
-    fn close(&self, name: &str) {
-        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).remove(name);
-    }
 }
 
 impl Hands for HostHands {
@@ -133,7 +123,7 @@ impl Hands for HostHands {
         let (_, links) = self.door(wanted)?;
         let bridge = Bridge {
             name: link(&wanted.bridge)?,
-            addresses: vec![gateway(wanted)?],
+            addresses: addresses(wanted)?,
             mtu: wanted.mtu,
             alias: wanted.owner.uid.clone(),
         };
@@ -262,6 +252,10 @@ impl Hands for HostHands {
         Ok(done.map_err(|source| dhcp_failed("serve DHCP", source))?.into_iter().collect())
     }
 
+    async fn ensure_balancer(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.balance(wanted).await
+    }
+
     async fn ensure_dns(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.serve_names(wanted).await
     }
@@ -310,6 +304,8 @@ impl Hands for HostHands {
         self.node_doors.close(netns);
         self.doors.close(netns);
         self.tenants.forget(uid);
+        self.health.forget(uid);
+        self.drains.forget(uid);
         failures.extend(nameserver::remove(&self.dns_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(dnsmasq::remove(&self.dhcp_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(self.namespaces.delete(netns).await.err().map(|error| sentence(&error)));
@@ -357,7 +353,7 @@ impl HostHands {
     }
 
     /// Where a table of the packet filter is, and what writes it.
-    fn filter_place(&self, wanted: &Wanted, table: &str) -> Result<Place, Error> {
+    pub(super) fn filter_place(&self, wanted: &Wanted, table: &str) -> Result<Place, Error> {
         let (namespace, _) = self.door(wanted)?;
         let program = process::find_program("nft", "CLUSTERCTL_NFT").map_err(|source| Error::Host {
             step: "filter packets".to_owned(),
@@ -387,11 +383,11 @@ fn netns_failed(step: &str, source: netns::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 
-fn link_failed(step: &str, source: host::link::Error) -> Error {
+pub(super) fn link_failed(step: &str, source: host::link::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 
-fn nft_failed(step: &str, source: nft::Error) -> Error {
+pub(super) fn nft_failed(step: &str, source: nft::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 

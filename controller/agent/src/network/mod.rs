@@ -12,15 +12,20 @@
 //!   netlink, pidfd ────────┘  (wakes one port of the network; what the pass repairs is told in an Event)
 //! ```
 
+mod balance;
 pub mod cells;
+pub mod doors;
+pub mod drains;
 pub mod error;
 pub mod further;
 pub mod groups;
 pub mod hands;
+pub mod health;
 mod naming;
 pub mod peers;
 pub mod plan;
 pub mod reach;
+pub mod services;
 pub mod status;
 mod terms;
 pub mod trial;
@@ -28,7 +33,8 @@ pub mod trial;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crds::{Host, Port, SecurityGroup, TenantNetwork, VirtualMachine};
+use crds::load_balancer::judge::is_lost;
+use crds::{Host, LoadBalancer, Port, PortStatus, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -37,6 +43,7 @@ use cells::{Cells, Done};
 use control_loop::{Cache, Failure, Reconciler, sentence};
 use error::Error;
 use hands::Hands;
+use health::Health;
 use peers::Peers;
 
 /// The judgement over ports.
@@ -55,7 +62,13 @@ pub struct Ports<H: Hands> {
     pub hosts: Cache<Host>,
     /// All groups.
     pub groups: Cache<SecurityGroup>,
-    /// Whether this host can enforce them.
+    /// All service addresses.
+    pub services: Cache<ServiceIP>,
+    /// All load balancers.
+    pub balancers: Cache<LoadBalancer>,
+    /// What the backends here answer.
+    pub health: Arc<Health>,
+    /// Whether this host can enforce groups, and translate.
     pub ability: groups::Ability,
     /// The same networks' ports on other hosts.
     pub peers: Peers,
@@ -90,6 +103,7 @@ impl<H: Hands> Reconciler for Ports<H> {
                     Some(refused) => status::not_ready(&port, refused.reason, refused.message),
                     None => status::ready(&port, done.netns),
                 };
+                let status = PortStatus { backend_health: self.health.told(&uid), ..status };
                 self.objects.publish(&port, status).await?;
                 Ok(Action::await_change())
             }
@@ -121,8 +135,18 @@ impl<H: Hands> Ports<H> {
             let mut wanted = plan::wanted(self.cells.names(), &found, &ports)?;
             let everywhere = self.peers.follow(namespace, network);
             further::settle(&mut wanted, everywhere.as_deref().unwrap_or(&ports));
+            services::settle(&mut wanted, &self.services.pick(namespace, |one| one.spec.network == network));
+            let mut all = ports;
+            let lost: BTreeSet<String> =
+                self.hosts.all().iter().filter(|host| is_lost(host)).map(|host| host.name_any()).collect();
+            let there = |port: &&Arc<Port>| {
+                port.spec.host.as_ref().is_some_and(|host| *host != self.host && !lost.contains(host))
+            };
+            all.extend(everywhere.iter().flatten().filter(there).cloned());
             let hosts = reach::addresses(&self.hosts.all());
             wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
+            let balancers = self.balancers.pick(namespace, |_| true);
+            services::balance(&mut wanted, &balancers, &all, &self.ability, |port, by| self.health.of(port, by))?;
             let groups = self.groups.pick(namespace, |_| true);
             let (policy, closed) = groups::policy(&wanted, &groups, &self.ability)?;
             wanted.policy = policy;

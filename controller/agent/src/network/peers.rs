@@ -106,11 +106,20 @@ impl Peers {
 
     /// Wakes a port of each network here: the way to another host may have changed.
     pub fn wake_all(local: &Cache<Port>, queue: &Queue<Port>) {
+        Peers::wake_each(&local.all(), queue);
+    }
+
+    /// Wakes a port of each of the tenant's networks here.
+    pub fn wake_tenant(local: &Cache<Port>, queue: &Queue<Port>, namespace: &str) {
+        Peers::wake_each(&local.pick(namespace, |_| true), queue);
+    }
+
+    fn wake_each(ports: &[Arc<Port>], queue: &Queue<Port>) {
         let mut woken = std::collections::HashSet::new();
-        for port in local.all() {
+        for port in ports {
             let name = (port.metadata.namespace.clone().unwrap_or_default(), port.spec.network.clone());
             if woken.insert(name) {
-                queue.wake(kube::runtime::reflector::ObjectRef::from_obj(&*port));
+                queue.wake(kube::runtime::reflector::ObjectRef::from_obj(&**port));
             }
         }
     }

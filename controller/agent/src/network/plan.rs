@@ -13,6 +13,7 @@ use kube::ResourceExt;
 
 use super::error::Error;
 use super::reach::Reach;
+use super::services::Services;
 use crate::layout::Owner;
 use crate::mac::parse_mac;
 use crate::names::{self, Names};
@@ -49,6 +50,10 @@ pub struct Wanted {
     pub firewall: String,
     /// What groups say of its ports here, if any has one.
     pub policy: Option<Policy>,
+    /// Its tables that share out connections.
+    pub balancer: String,
+    /// Its service addresses and what load balancers say.
+    pub services: Services,
     /// Its tunnel to other hosts.
     pub tunnel: String,
     /// The ports elsewhere.
@@ -149,6 +154,8 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         filter: names::filter(&uid),
         firewall: names::firewall(&uid),
         policy: None,
+        balancer: names::balancer(&uid),
+        services: Services::default(),
         tunnel: names::tunnel(&uid),
         reach: Reach::default(),
         refused,

@@ -76,6 +76,7 @@ pub fn reach(
     macs.insert(stable_mac(&here.owner.uid));
     let mut addresses: HashSet<Ipv4Addr> = here.ports.iter().map(|port| port.ip).collect();
     addresses.insert(here.gateway);
+    addresses.extend(here.services.addresses.iter().map(|one| one.address));
     let mut peers: Vec<(String, Elsewhere)> = Vec::new();
     for port in ports.iter().filter(|port| port.spec.host.as_deref().is_some_and(|host| host != me)) {
         let Some(host) = port.spec.host.as_ref().and_then(|host| hosts.get(host)) else { continue };

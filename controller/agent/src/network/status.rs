@@ -52,7 +52,8 @@ fn status(port: &Port, place: Option<(String, String)>, holds: bool, reason: &st
     let generation = port.metadata.generation;
     set(&mut conditions, READY, holds, reason, message, generation);
     let (device, netns) = place.unzip();
-    PortStatus { observed_generation: generation, device, netns, conditions }
+    let backend_health = port.status.clone().unwrap_or_default().backend_health;
+    PortStatus { observed_generation: generation, device, netns, backend_health, conditions }
 }
 
 #[cfg(test)]

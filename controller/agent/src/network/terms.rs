@@ -1,6 +1,6 @@
 //! A network's objects in the host's terms: pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use host::dnsmasq::{Reservation, Server};
@@ -12,10 +12,12 @@ use super::error::Error;
 use super::plan::{Dhcp, Wanted, WantedPort};
 use super::reach::{Elsewhere, Reach};
 
-/// The bridge's address.
-pub(super) fn gateway(wanted: &Wanted) -> Result<IpNet, Error> {
+/// The bridge's addresses: the network's own, and those of its services, for which it answers alone.
+pub(super) fn addresses(wanted: &Wanted) -> Result<Vec<IpNet>, Error> {
     let net = Ipv4Net::new(wanted.gateway, wanted.subnet.prefix_len());
-    Ok(IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?))
+    let own = IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?);
+    let services = wanted.services.addresses.iter().map(|one| IpNet::from(IpAddr::V4(one.address)));
+    Ok([own].into_iter().chain(services).collect())
 }
 
 /// The network as dnsmasq serves it.
@@ -62,7 +64,7 @@ pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
     })
 }
 
-/// Everybody on the network that has a name, here and elsewhere.
+/// Everybody on the network that has a name, here and elsewhere, and the services. A name that a port has is the port's.
 pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
     let guest = |hostname: &str, machine: &Option<String>, address: Ipv4Addr| dns::part::Guest {
         name: hostname.to_owned(),
@@ -74,7 +76,12 @@ pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
         Reach::Unknown | Reach::Here => &[],
     };
     let here = wanted.ports.iter().map(|port| guest(&port.hostname, &port.machine, port.ip));
-    here.chain(elsewhere.iter().map(|port| guest(&port.hostname, &port.machine, port.peer.address))).collect()
+    let mut all: Vec<_> =
+        here.chain(elsewhere.iter().map(|port| guest(&port.hostname, &port.machine, port.peer.address))).collect();
+    let services = wanted.services.addresses.iter().map(|one| guest(&one.name, &one.balancer, one.address));
+    let free: Vec<_> = services.filter(|service| all.iter().all(|port| port.name != service.name)).collect();
+    all.extend(free);
+    all
 }
 
 /// A name of a link.

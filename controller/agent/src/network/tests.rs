@@ -73,6 +73,10 @@ impl Hands for Arc<FakeHands> {
         self.ensure(wanted.ports.iter().map(|port| port.tap.clone()).collect())
     }
 
+    async fn ensure_balancer(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.ensure(wanted.services.balancer.is_some().then(|| wanted.balancer.clone()).into_iter().collect())
+    }
+
     async fn ensure_api_door(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.ensure(wanted.api_access.then(|| "door".to_owned()).into_iter().collect())
     }

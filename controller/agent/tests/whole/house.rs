@@ -114,7 +114,7 @@ impl House {
     }
 
     async fn create(&self, kind: &str, plural: &str, name: &str, mut spec: Value) {
-        if !["tenantnetworks", "securitygroups"].contains(&plural) {
+        if !["tenantnetworks", "securitygroups", "serviceips", "loadbalancers"].contains(&plural) {
             spec["host"] = json!(self.host);
         }
         let object =
@@ -163,6 +163,21 @@ impl House {
             "securityGroups": groups,
         });
         self.create("Port", "ports", name, spec).await;
+    }
+
+    /// A service address, as its reconciler would allocate it.
+    pub async fn apply_service(&self, name: &str, network: &str, ip: &str) {
+        self.create("ServiceIP", "serviceips", name, json!({"network": network})).await;
+        self.request("PATCH", &format!("/serviceips/{name}/status"), json!({"status": {"ip": ip}})).await;
+    }
+
+    pub async fn apply_balancer(&self, name: &str, spec: Value) {
+        self.create("LoadBalancer", "loadbalancers", name, spec).await;
+    }
+
+    /// Puts labels on a port, or takes them off with null.
+    pub async fn label_port(&self, name: &str, labels: Value) {
+        self.request("PATCH", &format!("/ports/{name}"), json!({"metadata": {"labels": labels}})).await;
     }
 
     pub async fn apply_group(&self, name: &str, rules: Value) {

@@ -10,13 +10,13 @@ use serde_json::json;
 use crate::house::{House, key};
 
 /// A port of a network with a guest's stand-in on it: a namespace with one card that bears the port's addresses.
-struct Guest {
-    name: String,
-    netns: String,
+pub struct Guest {
+    pub name: String,
+    pub netns: String,
 }
 
 impl Guest {
-    async fn new(house: &House, port: &str, number: u8) -> Guest {
+    pub async fn new(house: &House, port: &str, number: u8) -> Guest {
         house.apply_port(port, "net", &format!("10.77.0.{number}"), number).await;
         let netns = cell(house, port).await;
         // Not under the host's mark, or the host would sweep it.
@@ -51,7 +51,7 @@ impl Guest {
         Command::new("ip").args(ping).output().unwrap().status.success()
     }
 
-    fn resolves(&self, host: &str) -> bool {
+    pub fn resolves(&self, host: &str) -> bool {
         let ask = ["netns", "exec", &self.name, "busybox", "nslookup", "-type=a", host, "10.77.0.1"];
         Command::new("ip").args(ask).output().unwrap().status.success()
     }

@@ -1,0 +1,231 @@
+//! Which ports here answer the checks of load balancers.
+//!
+//! Each check is a task of its own. It asks from the network's own address, as often as the check says; what it finds counts once
+//! it was found so many times in a row. Only then a pass over the network follows, and one write: the port's status, by which the
+//! other hosts learn of it. What was told before this process began counts until something else is found.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crds::Port;
+use crds::load_balancer::HealthCheck;
+use crds::port::BackendHealth;
+use host::netns::{self, Namespace};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::services::Check;
+use control_loop::Queue;
+
+/// What of an answer by HTTP is read at most: its first line counts.
+const FIRST_LINE: usize = 512;
+
+/// Everything that is checked on this host.
+pub struct Health {
+    queue: Queue<Port>,
+    /// By the network's UID.
+    networks: Mutex<HashMap<String, Vec<Watched>>>,
+}
+
+struct Watched {
+    check: Check,
+    /// Which namespace it is asked in: one that was made anew has another number.
+    place: (u64, Ipv4Addr),
+    found: Arc<Mutex<bool>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Health {
+    /// Nothing yet. `queue` is this host's ports: one whose health changed is woken.
+    pub fn new(queue: Queue<Port>) -> Health {
+        Health { queue, networks: Mutex::default() }
+    }
+
+    fn networks(&self) -> MutexGuard<'_, HashMap<String, Vec<Watched>>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on exactly these checks are made in the network, whose ports are the tenant's. One that goes on knows what it knew.
+    pub fn follow(&self, network: &str, tenant: &str, namespace: &Namespace, from: Ipv4Addr, checks: &[Check]) {
+        let mut networks = self.networks();
+        if checks.is_empty() {
+            networks.remove(network);
+            return;
+        }
+        let place = (namespace.inode(), from);
+        let mut before = networks.remove(network).unwrap_or_default();
+        let mut now = Vec::with_capacity(checks.len());
+        for check in checks {
+            // What was told when it began is not part of the question.
+            let same =
+                |one: &Watched| one.place == place && Check { told: one.check.told, ..check.clone() } == one.check;
+            let watched = match before.iter().position(same) {
+                Some(at) => before.swap_remove(at),
+                None => {
+                    let about =
+                        |one: &&Watched| (&one.check.port, &one.check.balancer) == (&check.port, &check.balancer);
+                    let known = before.iter().find(about).map(|one| *lock(&one.found));
+                    self.begin(tenant, namespace, from, check, known.unwrap_or(check.told))
+                }
+            };
+            now.push(watched);
+        }
+        networks.insert(network.to_owned(), now);
+    }
+
+    /// The network is here no more.
+    pub fn forget(&self, network: &str) {
+        self.networks().remove(network);
+    }
+
+    /// Whether the port (by UID) answers the load balancer (by name); none when that is not checked here.
+    pub fn of(&self, port: &str, balancer: &str) -> Option<bool> {
+        let networks = self.networks();
+        let found = networks.values().flatten().find(|one| one.check.port == port && one.check.balancer == balancer);
+        found.map(|one| *lock(&one.found))
+    }
+
+    /// What there is to tell of the port, by load balancer.
+    pub fn told(&self, port: &str) -> Vec<BackendHealth> {
+        let networks = self.networks();
+        let of_it = networks.values().flatten().filter(|one| one.check.port == port);
+        let mut all: Vec<BackendHealth> = of_it
+            .map(|one| BackendHealth { load_balancer: one.check.balancer.clone(), healthy: *lock(&one.found) })
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn begin(&self, tenant: &str, namespace: &Namespace, from: Ipv4Addr, check: &Check, known: bool) -> Watched {
+        let found = Arc::new(Mutex::new(known));
+        let (queue, tenant, port) = (self.queue.clone(), tenant.to_owned(), check.name.clone());
+        let (namespace, target, question) = (namespace.clone(), check.target.into(), check.question.clone());
+        let (place, told) = ((namespace.inode(), from), found.clone());
+        let task = tokio::spawn(async move {
+            let mut count = Count { healthy: known, against: 0 };
+            let mut clock = tokio::time::interval(seconds(question.interval_seconds));
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                clock.tick().await;
+                let answer =
+                    tokio::time::timeout(seconds(question.timeout_seconds), ask(&namespace, from, target, &question));
+                let good = answer.await.is_ok_and(|good| good);
+                if let Some(healthy) = count.news(good, &question) {
+                    tracing::info!(port, healthy, "a backend's health changed");
+                    *lock(&told) = healthy;
+                    queue.wake_named(&tenant, &port);
+                }
+            }
+        });
+        Watched { check: check.clone(), place, found, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+fn lock(found: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+/// What is believed, and how often in a row the opposite was found.
+struct Count {
+    healthy: bool,
+    against: u32,
+}
+
+impl Count {
+    /// What is believed from now on, if that is new.
+    fn news(&mut self, good: bool, question: &HealthCheck) -> Option<bool> {
+        if good == self.healthy {
+            self.against = 0;
+            return None;
+        }
+        self.against += 1;
+        let enough = if good { question.healthy_threshold } else { question.unhealthy_threshold };
+        if self.against < enough {
+            return None;
+        }
+        *self = Count { healthy: good, against: 0 };
+        Some(good)
+    }
+}
+
+/// Whether the answer is a good one. It takes as long as it takes.
+async fn ask(namespace: &Namespace, from: Ipv4Addr, target: SocketAddr, question: &HealthCheck) -> bool {
+    let Ok(mut stream) = netns::check_tcp(namespace, from, target).await else { return false };
+    match question.http() {
+        None => true,
+        Some((path, status)) => answers_http(&mut stream, target, path).await == Some(status),
+    }
+}
+
+/// The status of an answer to GET (RFC 9112 §4).
+async fn answers_http(stream: &mut TcpStream, target: SocketAddr, path: &str) -> Option<u16> {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\nUser-Agent: photoncloud\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut line = Vec::with_capacity(FIRST_LINE);
+    while !line.contains(&b'\n') && line.len() < FIRST_LINE {
+        if stream.read_buf(&mut line).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let line = String::from_utf8_lossy(&line);
+    let mut words = line.split_ascii_whitespace();
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_enough_answers_in_a_row_are_news() {
+        let question: HealthCheck =
+            serde_json::from_value(serde_json::json!({"type": "TCP", "healthyThreshold": 2, "unhealthyThreshold": 3}))
+                .unwrap();
+        let mut count = Count { healthy: false, against: 0 };
+        let found = [true, false, true, true, false, false, true, false, false, false, false, true];
+        let news: Vec<_> = found.iter().map(|good| count.news(*good, &question)).collect();
+        let expected: Vec<_> = (0..12)
+            .map(|at| match at {
+                3 => Some(true),
+                9 => Some(false),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(news, expected);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_good_by_its_first_line() {
+        for (answer, status) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", Some(200)),
+            ("HTTP/1.0 503 Gone\r\nx", Some(503)),
+            ("SSH-2.0-x\r\n", None),
+            ("HTTP/1.1 200 without an end", None),
+            ("", None),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = listener.local_addr().unwrap();
+            let server = async {
+                let mut stream = listener.accept().await.unwrap().0;
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+                }
+                assert!(asked.starts_with(b"GET /up HTTP/1.1\r\n"));
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let client = async { answers_http(&mut TcpStream::connect(target).await.unwrap(), target, "/up").await };
+            assert_eq!(tokio::join!(client, server).0, status, "{answer:?}");
+        }
+    }
+}

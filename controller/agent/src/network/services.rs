@@ -1,0 +1,281 @@
+//! What service addresses and load balancers make of a network here: pure.
+//!
+//! Every host that carries the network does the same: it answers for the addresses and translates what its own guests send to them.
+//! What each must know is in the objects, and in what the hosts say of their own ports' health.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crds::load_balancer::{HealthCheck, ListenerProtocol};
+use crds::{LoadBalancer, Port, ServiceIP};
+use host::balancer::{Backend, Balancer, Protocol, Service, ServiceId};
+use kube::ResourceExt;
+
+use super::error::Error;
+use super::groups::Ability;
+use super::plan::{Refused, Wanted, WantedPort};
+use super::reach::Reach;
+use super::terms::link;
+use control_loop::{Failure, sentence};
+
+/// A network's services on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Services {
+    /// Addresses that this host answers for.
+    pub addresses: Vec<ServiceAddress>,
+    /// Connections to them, when there is a load balancer and this host can translate.
+    pub balancer: Option<Balancer>,
+    /// How long connections to a backend may go on that gets no new ones, in seconds.
+    pub drains: BTreeMap<ServiceId, u32>,
+    /// What is asked of the backends here.
+    pub checks: Vec<Check>,
+    /// Whether all ports have been heard; nothing is changed before.
+    pub complete: bool,
+}
+
+/// An address with its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAddress {
+    /// The ServiceIP's name.
+    pub name: String,
+    /// A load balancer's that has it.
+    pub balancer: Option<String>,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+/// A question that a port is asked again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// UID of the port.
+    pub port: String,
+    /// Its name.
+    pub name: String,
+    /// Name of the load balancer that wants to know.
+    pub balancer: String,
+    /// Address and port that are asked.
+    pub target: (Ipv4Addr, u16),
+    /// What, and how often.
+    pub question: HealthCheck,
+    /// What the port was said to be when the question was first asked.
+    pub told: bool,
+}
+
+/// Takes the addresses that services have from the ports here that claim them, and notes them. Before anything else looks at who
+/// has which address.
+pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
+    let subnet = wanted.subnet;
+    let usable = |ip: &Ipv4Addr| {
+        subnet.contains(ip) && *ip != subnet.network() && *ip != subnet.broadcast() && *ip != wanted.gateway
+    };
+    let of_it =
+        all.iter().filter(|one| one.spec.network == wanted.owner.name && one.metadata.deletion_timestamp.is_none());
+    let mut addresses: Vec<ServiceAddress> = of_it
+        .filter_map(|one| {
+            let address = one.address().filter(usable)?;
+            Some(ServiceAddress { name: one.name_any(), balancer: None, address })
+        })
+        .collect();
+    addresses.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
+    addresses.dedup_by_key(|one| one.address);
+    let holder = |ip: &Ipv4Addr| addresses.iter().find(|one| one.address == *ip).map(|one| one.name.clone());
+    let refuse = |port: &WantedPort, field: &'static str, address: Ipv4Addr, service: String| {
+        let error = Error::OfService { port: port.name.clone(), field, address: address.to_string(), service };
+        Refused { uid: port.uid.clone(), name: port.name.clone(), reason: error.category(), message: sentence(&error) }
+    };
+    for mut port in std::mem::take(&mut wanted.ports) {
+        if let Some(service) = holder(&port.ip) {
+            wanted.refused.push(refuse(&port, "spec.ip", port.ip, service));
+            continue;
+        }
+        for address in std::mem::take(&mut port.further) {
+            match holder(&address) {
+                Some(service) => wanted.refused.push(refuse(&port, "spec.allowedAddresses", address, service)),
+                None => port.further.push(address),
+            }
+        }
+        wanted.ports.push(port);
+    }
+    wanted.services.addresses = addresses;
+}
+
+/// Adds what the load balancers say. `ports`: the network's, on all hosts; `healthy`: what was found out here of a port (by UID) that
+/// a load balancer (by name) checks.
+pub fn balance(
+    wanted: &mut Wanted,
+    balancers: &[Arc<LoadBalancer>],
+    ports: &[Arc<Port>],
+    ability: &Ability,
+    healthy: impl Fn(&str, &str) -> Option<bool>,
+) -> Result<(), Error> {
+    let mut services = std::mem::take(&mut wanted.services);
+    services.complete = !matches!(wanted.reach, Reach::Unknown);
+    let live: Vec<Arc<LoadBalancer>> =
+        balancers.iter().filter(|one| one.metadata.deletion_timestamp.is_none()).cloned().collect();
+    let (mut all, mut here) = (Vec::new(), BTreeMap::new());
+    let mut ordered: Vec<&Arc<LoadBalancer>> = live.iter().collect();
+    ordered.sort_by_key(|one| one.name_any());
+    for balancer in ordered {
+        let name = balancer.name_any();
+        let vip = services.addresses.iter_mut().find(|one| one.name == balancer.spec.service_ip);
+        let Some(vip) = vip else { continue };
+        vip.balancer.get_or_insert_with(|| name.clone());
+        let mut backends = Vec::new();
+        for port in ports {
+            let (Some(backend), Some(address)) = (balancer.backend(port), reachable(wanted, port)) else { continue };
+            let uid = port.uid().unwrap_or_default();
+            let local = wanted.ports.iter().find(|one| one.uid == uid);
+            if let Some(local) = local {
+                here.insert(local.tap.clone(), address);
+                services.checks.extend(check(balancer, local, backend.healthy));
+            }
+            let found = local.and_then(|_| healthy(&uid, &name)).filter(|_| balancer.spec.health_check.is_some());
+            if backend.weight > 0 && found.unwrap_or(backend.healthy) {
+                backends.push(Backend { address, weight: backend.weight });
+            }
+        }
+        backends.sort_unstable();
+        for listener in balancer.own_listeners(&live) {
+            let protocol = match listener.protocol {
+                ListenerProtocol::Tcp => Protocol::Tcp,
+                ListenerProtocol::Udp => Protocol::Udp,
+            };
+            let id = ServiceId::of(&balancer.uid().unwrap_or_default(), protocol, listener.port);
+            services.drains.insert(id, balancer.spec.drain_seconds);
+            all.push(Service {
+                id,
+                protocol,
+                address: vip.address,
+                port: listener.port,
+                target_port: listener.target(),
+                backends: backends.clone(),
+                affinity: balancer.spec.session_affinity.as_ref().map(|affinity| affinity.timeout_seconds),
+            });
+        }
+    }
+    if !all.is_empty() && ability.is_ok() {
+        let here = here.into_iter().map(|(tap, address)| Ok((link(&tap)?, address)));
+        services.balancer = Some(Balancer {
+            services: all,
+            here: here.collect::<Result<_, Error>>()?,
+            gateway: wanted.gateway,
+            subnet: wanted.subnet,
+        });
+    }
+    wanted.services = services;
+    Ok(())
+}
+
+/// The port's own address, if there is a way to it.
+fn reachable(wanted: &Wanted, port: &Port) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = port.spec.ip.as_ref()?.parse().ok()?;
+    let uid = port.uid()?;
+    let here = wanted.ports.iter().any(|one| one.uid == uid);
+    let there = match &wanted.reach {
+        Reach::Across { peers, .. } => peers.iter().any(|one| one.peer.address == address),
+        Reach::Here | Reach::Unknown => false,
+    };
+    (here || there).then_some(address)
+}
+
+fn check(balancer: &LoadBalancer, port: &WantedPort, told: bool) -> Option<Check> {
+    let (question, target) = (balancer.spec.health_check.clone()?, balancer.checked_port()?);
+    Some(Check {
+        port: port.uid.clone(),
+        name: port.name.clone(),
+        balancer: balancer.name_any(),
+        target: (port.ip, target),
+        question,
+        told,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{samples, wanted};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(kind: &str, name: &str, spec: Value, status: Value) -> Value {
+        json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "spec": spec, "status": status,
+            "metadata": {"name": name, "namespace": "t", "uid": format!("uid-{name}")}})
+    }
+
+    fn service(name: &str, network: &str, ip: &str) -> Arc<ServiceIP> {
+        Arc::new(
+            serde_json::from_value(object("ServiceIP", name, json!({"network": network}), json!({"ip": ip}))).unwrap(),
+        )
+    }
+
+    fn balancer(check: Option<Value>) -> Arc<LoadBalancer> {
+        let mut spec = json!({"serviceIP": "vip", "listeners": [{"protocol": "TCP", "port": 80, "targetPort": 8080}],
+            "backends": [{"selector": {"matchLabels": {"app": "web"}}, "weight": 2}], "drainSeconds": 7});
+        if let Some(check) = check {
+            spec["healthCheck"] = check;
+        }
+        Arc::new(serde_json::from_value(object("LoadBalancer", "lb", spec, json!({}))).unwrap())
+    }
+
+    fn web(number: u8, host: &str) -> Arc<Port> {
+        let mut port = (*samples::port(number)).clone();
+        port.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
+        port.spec.host = Some(host.to_owned());
+        Arc::new(port)
+    }
+
+    fn plan(ports: &[Arc<Port>], check: Option<Value>, ability: Ability, healthy: Option<bool>) -> Services {
+        let mut wanted = wanted(&samples::names(), &samples::network(), ports).unwrap();
+        settle(&mut wanted, &[service("vip", "net", "10.9.0.50"), service("other", "elsewhere", "10.9.0.51")]);
+        wanted.reach = Reach::Here;
+        balance(&mut wanted, &[balancer(check)], ports, &ability, |_, _| healthy).unwrap();
+        wanted.services
+    }
+
+    #[test]
+    fn the_ports_that_are_selected_and_reached_share_the_connections() {
+        let services = plan(&[web(2, "host0"), samples::port(3)], None, Ok(()), None);
+        let vip = ServiceAddress { name: "vip".into(), balancer: Some("lb".into()), address: [10, 9, 0, 50].into() };
+        assert_eq!(services.addresses, [vip]);
+        let balancer = services.balancer.unwrap();
+        let one = &balancer.services[0];
+        assert_eq!(one.backends, [Backend { address: [10, 9, 0, 2].into(), weight: 2 }]);
+        assert_eq!((one.port, one.target_port, services.drains[&one.id]), (80, 8080, 7));
+        assert_eq!(balancer.here.len(), 1);
+        assert!(services.checks.is_empty());
+        let unable = plan(&[web(2, "host0")], None, Err("cannot".into()), None);
+        assert_eq!((unable.balancer, unable.addresses.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_was_found_here_counts_before_what_was_told_and_is_asked_for() {
+        let check = || Some(json!({"type": "HTTP", "path": "/up"}));
+        let backends = |healthy| {
+            let services = plan(&[web(2, "host0")], check(), Ok(()), healthy);
+            let asked: Vec<_> = services.checks.iter().map(|one| (one.name.clone(), one.target.1, one.told)).collect();
+            assert_eq!(asked, [("p2".to_owned(), 8080, false)]);
+            services.balancer.unwrap().services[0].backends.len()
+        };
+        assert_eq!((backends(None), backends(Some(false)), backends(Some(true))), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_port_gets_no_address_of_a_service() {
+        let mut further = (*samples::port(3)).clone();
+        further.spec.allowed_addresses = vec!["10.9.0.50".into(), "10.9.0.60".into()];
+        let mut taker = (*samples::port(4)).clone();
+        taker.spec.ip = Some("10.9.0.50".into());
+        let mut wanted = wanted(&samples::names(), &samples::network(), &[Arc::new(further), Arc::new(taker)]).unwrap();
+        settle(&mut wanted, &[service("vip", "net", "10.9.0.50")]);
+        let left: Vec<_> = wanted.ports.iter().map(|port| (port.name.as_str(), port.further.len())).collect();
+        assert_eq!(left, [("p3", 1)]);
+        let told: Vec<_> = wanted.refused.iter().map(|one| one.message.as_str()).collect();
+        assert_eq!(
+            told,
+            [
+                "spec.allowedAddresses of Port p3 has 10.9.0.50, which is ServiceIP vip's",
+                "spec.ip of Port p4 has 10.9.0.50, which is ServiceIP vip's"
+            ]
+        );
+    }
+}
