@@ -3,7 +3,13 @@
 //! The kernel translates a conversation as it began, whatever the rules say by then. Forgotten, its next packet is a question of its
 //! own: what is left of a TCP connection is refused by whoever gets it, a datagram goes to somebody else.
 //!
+//! That is so for what the client says. What its former backend still says comes to it under the backend's own address, where it knows
+//! of no connection; so a client that has nothing to say and waits for an answer would wait for ever. It is therefore made to speak:
+//! see [`ask`].
+//!
 //! Spoken to by netlink, in the language of ctnetlink (`linux/netfilter/nfnetlink_conntrack.h`).
+
+mod ask;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -40,6 +46,8 @@ pub struct Flow {
     pub protocol: u8,
     /// Who began.
     pub client: Ipv4Addr,
+    /// Its port.
+    pub client_port: u16,
     /// Address that was spoken to.
     pub address: Ipv4Addr,
     /// Port that was spoken to.
@@ -83,7 +91,8 @@ const TRANSLATED: u32 = 1 << 5;
 /// Upper bits of an attribute's type that say how it is written.
 const KIND: u16 = 0x3fff;
 
-/// Makes the namespace forget the translated conversations of IPv4 that are `doomed`; how many those were.
+/// Makes the namespace forget the translated conversations of IPv4 that are `doomed`; how many those were. Clients of TCP among them
+/// are made to notice.
 ///
 /// # Errors
 /// The kernel's. What was found first is forgotten all the same.
@@ -91,11 +100,14 @@ pub async fn forget(namespace: &Namespace, doomed: impl Fn(&Flow) -> bool + Send
     let done = netns::enter(namespace, move || {
         let found = open().and_then(|socket| Ok((list(&socket)?, socket))).map_err(|source| ("list", source))?;
         let (found, socket) = found;
-        let mut count = 0;
-        for (_, name) in found.iter().filter(|(flow, _)| doomed(flow)) {
-            count += usize::from(delete(&socket, name).map_err(|source| ("end", source))?);
+        let mut forgotten = Vec::new();
+        for (flow, name) in found.iter().filter(|(flow, _)| doomed(flow)) {
+            if delete(&socket, name).map_err(|source| ("end", source))? {
+                forgotten.push(*flow);
+            }
         }
-        Ok(count)
+        ask::clients_of(&forgotten).map_err(|source| ("tell the clients of", source))?;
+        Ok(forgotten.len())
     });
     let failed = |(action, source)| Error::Refused { action, name: namespace.name().to_owned(), source };
     done.await?.map_err(failed)
@@ -206,6 +218,7 @@ fn read(bytes: &[u8]) -> Option<(Flow, Vec<u8>)> {
     let flow = Flow {
         protocol: original.protocol,
         client: original.source.0,
+        client_port: original.source.1,
         address: original.destination.0,
         port: original.destination.1,
         backend: reply.source.0,
@@ -266,6 +279,7 @@ mod tests {
         let wanted = Flow {
             protocol: 6,
             client: client.0.into(),
+            client_port: client.1,
             address: service.0.into(),
             port: 80,
             backend: backend.0.into(),

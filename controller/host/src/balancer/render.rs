@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::service::{Backend, Balancer, Service};
+use crate::firewall::CHECK_MARK;
 use crate::nft::{Element, Table};
 
 /// Leads from protocol, address and port to a service's chain.
@@ -17,7 +18,8 @@ const TURNS: u64 = 4096;
 /// Clients that a service remembers at most; further ones are balanced as if nobody were remembered.
 const CLIENTS: u32 = 65_536;
 
-/// Where connections to a service are translated.
+/// Where connections to a service are translated, and where what is asked of clients whose connections are forgotten is not tracked (see
+/// [`crate::conntrack`]).
 pub(super) fn translation(balancer: &Balancer) -> Table {
     let mut table = Table::default();
     let mut declare = |set: &str, as_what: &str| table.sets.insert(set.to_owned(), as_what.to_owned());
@@ -30,6 +32,12 @@ pub(super) fn translation(balancer: &Balancer) -> Table {
     table.chains.insert("arriving".to_owned(), find);
     let hide = base("postrouting", 100, format!("ip saddr . ip daddr @{SELVES} snat ip to {}", balancer.gateway));
     table.chains.insert("leaving".to_owned(), hide);
+    // Before connections are tracked. Checks come from the network's own address, and are.
+    let asking = vec![
+        "type filter hook output priority -300; policy accept;".to_owned(),
+        format!("meta mark and {CHECK_MARK:#x} == {CHECK_MARK:#x} ip saddr != {} notrack", balancer.gateway),
+    ];
+    table.chains.insert("asking".to_owned(), asking);
     for (_, address) in &balancer.here {
         table.elements.insert(element(SELVES, format!("{address} . {address}"), None));
     }

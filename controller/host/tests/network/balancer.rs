@@ -206,6 +206,8 @@ async fn a_backend_that_goes_keeps_its_connections_until_they_are_forgotten_and_
     services.behind(&[(12, 1)]).await;
     let mut flow = services.connect(11).await.unwrap();
     assert_eq!(word(&mut flow).unwrap(), (12, 11));
+    let mut listening = services.connect(11).await.unwrap();
+    assert_eq!(word(&mut listening).unwrap(), (12, 11));
     let client = services.client(11).await;
     assert_eq!(ask_udp(&client).unwrap().0, 12);
 
@@ -215,10 +217,12 @@ async fn a_backend_that_goes_keeps_its_connections_until_they_are_forgotten_and_
 
     let cell = services.lab.network.cells[0].namespace.clone();
     let old = |flow: &conntrack::Flow| flow.backend == address(12) && flow.address == address(SERVICE);
-    assert_eq!(conntrack::forget(&cell, old).await.unwrap(), 2);
+    assert_eq!(conntrack::forget(&cell, old).await.unwrap(), 3);
     assert_eq!(conntrack::forget(&cell, old).await.unwrap(), 0);
     assert_eq!(ask_udp(&client).unwrap().0, 13);
     assert!(speaks(&mut flow).is_err(), "it is ended, not left hanging");
+    let ended = word(&mut listening).unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset, "it waits for an answer, and learns that none will come");
 
     services.behind(&[]).await;
     assert_eq!(services.connect(11).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
@@ -256,6 +260,14 @@ async fn groups_judge_who_asks_at_the_backend_and_let_the_host_see_whether_it_an
     lab.put(11, &["clients"]);
     lab.ensure().await;
     assert_eq!(services.ask(11).await, (13, 11));
+    // Nothing may begin a conversation with this client, and yet it learns that its own is forgotten.
+    let mut listening = services.connect(11).await.unwrap();
+    assert_eq!(word(&mut listening).unwrap(), (13, 11));
+    services.behind(&[]).await;
+    let client = |flow: &conntrack::Flow| flow.client == address(11);
+    assert!(conntrack::forget(&services.lab.network.cells[0].namespace, client).await.unwrap() > 0);
+    assert_eq!(word(&mut listening).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    services.behind(&[(13, 1)]).await;
     let lab = &services.lab;
     let refused = lab.attempt(12, SERVICE, 80, NEVER).await;
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
