@@ -59,8 +59,8 @@ pub struct Record {
 pub struct Guest {
     /// Its host name: one label.
     pub name: String,
-    /// Another name of it, which counts only where no guest has it as host name.
-    pub alias: Option<String>,
+    /// Other names of it, each of which counts only where no guest has it as host name.
+    pub aliases: Vec<String>,
     /// Its address.
     pub address: IpAddr,
 }
@@ -76,9 +76,7 @@ pub fn of_network(server: IpAddr, forward: bool, domains: &[String], reverse: &[
         addresses.entry(&guest.name).or_default().push(guest.address);
     }
     for guest in guests {
-        if let Some(alias) = guest.alias.as_deref()
-            && !guests.iter().any(|other| other.name == alias)
-        {
+        for alias in guest.aliases.iter().filter(|alias| !guests.iter().any(|other| other.name == **alias)) {
             addresses.entry(alias).or_default().push(guest.address);
         }
     }
@@ -174,12 +172,12 @@ mod tests {
 
     #[test]
     fn a_guest_has_its_name_alone_in_its_domains_and_back() {
-        let guest = |name: &str, alias: Option<&str>, last: u8| Guest {
+        let guest = |name: &str, aliases: &[&str], last: u8| Guest {
             name: name.into(),
-            alias: alias.map(str::to_owned),
+            aliases: aliases.iter().map(ToString::to_string).collect(),
             address: IpAddr::from([10, 62, 0, last]),
         };
-        let guests = [guest("web", Some("db"), 2), guest("db", Some("vm"), 3)];
+        let guests = [guest("web", &["db"], 2), guest("db", &["vm", "web", "store"], 3)];
         let domains = ["blue.internal".to_owned()];
         let reverse = ["0.62.10.in-addr.arpa".to_owned()];
         let part = of_network(IpAddr::from([10, 62, 0, 1]), false, &domains, &reverse, &guests);
@@ -194,9 +192,11 @@ mod tests {
             all,
             [
                 "db.blue.internal A 10.62.0.3",
+                "store.blue.internal A 10.62.0.3",
                 "vm.blue.internal A 10.62.0.3",
                 "web.blue.internal A 10.62.0.2",
                 "db A 10.62.0.3",
+                "store A 10.62.0.3",
                 "vm A 10.62.0.3",
                 "web A 10.62.0.2",
                 "2.0.62.10.in-addr.arpa PTR web.blue.internal",

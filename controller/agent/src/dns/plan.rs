@@ -38,13 +38,14 @@ pub fn networks_part(network: &Network<'_>, guests: &[Guest]) -> Part {
     domains.retain(|domain| value::is_name(domain));
     let reverse = part::reverse_zones(network.subnet.network().into(), network.subnet.prefix_len());
     let guests: Vec<Guest> =
-        guests.iter().filter(|guest| is_host_name(&guest.name)).cloned().map(with_fit_alias).collect();
+        guests.iter().filter(|guest| is_host_name(&guest.name)).cloned().map(with_fit_aliases).collect();
     part::of_network(network.gateway, network.forward, &domains, &reverse, &guests)
 }
 
-/// A machine's name may have dots, which no host name has.
-fn with_fit_alias(guest: Guest) -> Guest {
-    Guest { alias: guest.alias.filter(|alias| is_host_name(alias)), ..guest }
+/// The name of a machine or load balancer may have dots, which no host name has.
+fn with_fit_aliases(mut guest: Guest) -> Guest {
+    guest.aliases.retain(|alias| is_host_name(alias));
+    guest
 }
 
 fn is_host_name(text: &str) -> bool {
@@ -158,12 +159,12 @@ mod tests {
             domain: Some("corp.internal"),
             forward: false,
         };
-        let guest = |name: &str, alias: Option<&str>| Guest {
+        let guest = |name: &str, alias: &str| Guest {
             name: name.into(),
-            alias: alias.map(str::to_owned),
+            aliases: vec![alias.to_owned()],
             address: IpAddr::from([10, 62, 0, 2]),
         };
-        let part = networks_part(&network, &[guest("web-eth0", Some("web")), guest("a.b", Some("c.d"))]);
+        let part = networks_part(&network, &[guest("web-eth0", "web"), guest("a.b", "c.d")]);
         let names: Vec<_> = part.zones.iter().flat_map(|zone| &zone.records).map(|one| one.name.as_str()).collect();
         assert_eq!(
             names,

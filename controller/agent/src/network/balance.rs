@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use host::balancer::{self, Stands};
+use host::balancer::{self, Balancer, Stands};
 use host::link::Change;
+use host::netns::Namespace;
 
+use super::drains;
 use super::error::Error;
 use super::hands::{HostHands, link_failed, nft_failed};
 use super::plan::Wanted;
@@ -50,11 +52,24 @@ impl HostHands {
             self.drains.follow(uid, &namespace, balancer, &services.drains);
         } else if was_there {
             links.ensure_reflecting(&BTreeSet::new()).await.map_err(reflected)?;
+            self.end_all(wanted, &namespace).await?;
             balancer::remove(&self.filter_place(wanted, &wanted.balancer)?).await.map_err(failed)?;
-            // With the tables the kernel has stopped translating: there is nothing to drain.
+            // With the tables the kernel stops translating: there is nothing to drain.
             self.drains.forget(uid);
             layout::forget(&dir, BALANCER)?;
         }
         Ok(changes)
+    }
+
+    /// Ends all conversations with backends, which the kernel would translate no more once the tables are gone. First nobody answers
+    /// for a service any longer, so what is left of a conversation does not come to its old backend again: it is refused.
+    async fn end_all(&self, wanted: &Wanted, namespace: &Namespace) -> Result<(), Error> {
+        let nobody =
+            Balancer { services: Vec::new(), here: Vec::new(), gateway: wanted.gateway, subnet: wanted.subnet };
+        let place = self.filter_place(wanted, &wanted.balancer)?;
+        let done = balancer::ensure(&place, &link(&wanted.bridge)?, &nobody, &mut Stands::default()).await;
+        done.map_err(|source| nft_failed("balance connections", source))?;
+        drains::end_all(namespace).await;
+        Ok(())
     }
 }

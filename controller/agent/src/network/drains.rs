@@ -129,7 +129,15 @@ async fn end(namespace: &Namespace, ways: &Arc<Mutex<Ways>>) {
     lock(ways).spared.retain(|_, end| *end > now);
     let ways = ways.clone();
     // Asked of each as it is found, for in the meantime more may be live.
-    let doomed = move |flow: &Flow| Way::of(flow).is_some_and(|way| !lock(&ways).goes_on(&way, now));
+    forget(namespace, move |flow| Way::of(flow).is_some_and(|way| !lock(&ways).goes_on(&way, now))).await;
+}
+
+/// Ends all conversations with backends.
+pub(super) async fn end_all(namespace: &Namespace) {
+    forget(namespace, |_| true).await;
+}
+
+async fn forget(namespace: &Namespace, doomed: impl Fn(&Flow) -> bool + Send + 'static) {
     match conntrack::forget(namespace, doomed).await {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "ended conversations with backends that are no more"),

@@ -105,22 +105,17 @@ impl Health {
         let (queue, tenant, port) = (self.queue.clone(), tenant.to_owned(), check.name.clone());
         let (namespace, target, question) = (namespace.clone(), check.target.into(), check.question.clone());
         let (place, told) = ((namespace.inode(), from), found.clone());
-        let task = tokio::spawn(async move {
-            let mut count = Count { healthy: known, against: 0 };
-            let mut clock = tokio::time::interval(seconds(question.interval_seconds));
-            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                clock.tick().await;
-                let answer =
-                    tokio::time::timeout(seconds(question.timeout_seconds), ask(&namespace, from, target, &question));
-                let good = answer.await.is_ok_and(|good| good);
-                if let Some(healthy) = count.news(good, &question) {
-                    tracing::info!(port, healthy, "a backend's health changed");
-                    *lock(&told) = healthy;
-                    queue.wake_named(&tenant, &port);
-                }
-            }
-        });
+        let asked = question.clone();
+        let ask_it = move || {
+            let (namespace, question) = (namespace.clone(), asked.clone());
+            async move { ask(&namespace, from, target, &question).await }
+        };
+        let tell = move |healthy| {
+            tracing::info!(port, healthy, "a backend's health changed");
+            *lock(&told) = healthy;
+            queue.wake_named(&tenant, &port);
+        };
+        let task = tokio::spawn(async move { keep_asking(&question, known, ask_it, tell).await });
         Watched { check: check.clone(), place, found, _task: AbortOnDropHandle::new(task) }
     }
 }
@@ -131,6 +126,25 @@ fn lock(found: &Mutex<bool>) -> MutexGuard<'_, bool> {
 
 fn seconds(count: u32) -> Duration {
     Duration::from_secs(count.into())
+}
+
+/// Asks as often as the question says, and tells what is news.
+async fn keep_asking<A: Future<Output = bool>>(
+    question: &HealthCheck,
+    healthy: bool,
+    ask: impl Fn() -> A,
+    tell: impl Fn(bool),
+) {
+    let mut count = Count { healthy, against: 0 };
+    let mut clock = tokio::time::interval(seconds(question.interval_seconds));
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let answer = tokio::time::timeout(seconds(question.timeout_seconds), ask()).await;
+        if let Some(healthy) = count.news(answer.is_ok_and(|good| good), question) {
+            tell(healthy);
+        }
+    }
 }
 
 /// What is believed, and how often in a row the opposite was found.
@@ -184,6 +198,11 @@ async fn answers_http(stream: &mut TcpStream, target: SocketAddr, path: &str) ->
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -202,6 +221,67 @@ mod tests {
             })
             .collect();
         assert_eq!(news, expected);
+    }
+
+    /// What a backend does when it is asked.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Answer {
+        Good,
+        Refused,
+        None,
+    }
+
+    /// A backend that does something else from a moment on, and what is told of it.
+    struct Backend {
+        does: Cell<Answer>,
+        asked: Cell<u32>,
+    }
+
+    impl Backend {
+        /// From now on it does that; after how many questions and how long the other thing is told of it.
+        async fn until_told(&self, does: Answer, told: &mut UnboundedReceiver<bool>) -> (u32, Duration) {
+            let (asked, begun) = (self.asked.get(), Instant::now());
+            self.does.set(does);
+            assert_eq!(told.recv().await, Some(does == Answer::Good));
+            (self.asked.get() - asked, begun.elapsed())
+        }
+    }
+
+    /// The clock is the tests': what is measured is what the checks themselves wait for.
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_backend_is_out_within_two_intervals_and_back_within_two_whenever_it_dies() {
+        let question: HealthCheck = serde_json::from_value(serde_json::json!({"type": "TCP"})).unwrap();
+        let (interval, timeout) = (seconds(question.interval_seconds), seconds(question.timeout_seconds));
+        for (phase, dead) in (0..10).flat_map(|phase| [(phase, Answer::Refused), (phase, Answer::None)]) {
+            let backend = Backend { does: Cell::new(Answer::Good), asked: Cell::new(0) };
+            let (news, mut told) = unbounded_channel();
+            let asks = || {
+                backend.asked.set(backend.asked.get() + 1);
+                let does = backend.does.get();
+                async move {
+                    match does {
+                        Answer::Good => true,
+                        Answer::Refused => false,
+                        Answer::None => std::future::pending().await,
+                    }
+                }
+            };
+            let asking = keep_asking(&question, true, asks, |healthy| news.send(healthy).unwrap());
+            let history = async {
+                tokio::time::sleep(interval * 3 + interval * phase / 10 + Duration::from_millis(1)).await;
+                let (asked, took) = backend.until_told(dead, &mut told).await;
+                let silence = if dead == Answer::None { timeout } else { Duration::ZERO };
+                assert_eq!(asked, 2);
+                assert!(took > interval && took <= interval * 2 + silence, "{took:?} in phase {phase}");
+                let (asked, took) = backend.until_told(Answer::Good, &mut told).await;
+                assert_eq!(asked, 2);
+                assert!(took <= interval * 2, "{took:?} in phase {phase}");
+            };
+            tokio::select! {
+                () = asking => unreachable!("it goes on for ever"),
+                () = history => {}
+            }
+        }
     }
 
     #[tokio::test]

@@ -39,8 +39,8 @@ pub struct Services {
 pub struct ServiceAddress {
     /// The ServiceIP's name.
     pub name: String,
-    /// A load balancer's that has it.
-    pub balancer: Option<String>,
+    /// Those of the load balancers that have it, in order.
+    pub balancers: Vec<String>,
     /// The address.
     pub address: Ipv4Addr,
 }
@@ -74,7 +74,7 @@ pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
     let mut addresses: Vec<ServiceAddress> = of_it
         .filter_map(|one| {
             let address = one.address().filter(usable)?;
-            Some(ServiceAddress { name: one.name_any(), balancer: None, address })
+            Some(ServiceAddress { name: one.name_any(), balancers: Vec::new(), address })
         })
         .collect();
     addresses.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
@@ -120,7 +120,7 @@ pub fn balance(
         let name = balancer.name_any();
         let vip = services.addresses.iter_mut().find(|one| one.name == balancer.spec.service_ip);
         let Some(vip) = vip else { continue };
-        vip.balancer.get_or_insert_with(|| name.clone());
+        vip.balancers.push(name.clone());
         let mut backends = Vec::new();
         for port in ports {
             let (Some(backend), Some(address)) = (balancer.backend(port), reachable(wanted, port)) else { continue };
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_ports_that_are_selected_and_reached_share_the_connections() {
         let services = plan(&[web(2, "host0"), samples::port(3)], None, Ok(()), None);
-        let vip = ServiceAddress { name: "vip".into(), balancer: Some("lb".into()), address: [10, 9, 0, 50].into() };
+        let vip = ServiceAddress { name: "vip".into(), balancers: vec!["lb".into()], address: [10, 9, 0, 50].into() };
         assert_eq!(services.addresses, [vip]);
         let balancer = services.balancer.unwrap();
         let one = &balancer.services[0];

@@ -1,5 +1,7 @@
 //! A network's objects in the host's terms: pure.
 
+use std::collections::HashSet;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -68,7 +70,7 @@ pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
 pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
     let guest = |hostname: &str, machine: &Option<String>, address: Ipv4Addr| dns::part::Guest {
         name: hostname.to_owned(),
-        alias: machine.clone(),
+        aliases: machine.iter().cloned().collect(),
         address: address.into(),
     };
     let elsewhere: &[Elsewhere] = match &wanted.reach {
@@ -78,9 +80,11 @@ pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
     let here = wanted.ports.iter().map(|port| guest(&port.hostname, &port.machine, port.ip));
     let mut all: Vec<_> =
         here.chain(elsewhere.iter().map(|port| guest(&port.hostname, &port.machine, port.peer.address))).collect();
-    let services = wanted.services.addresses.iter().map(|one| guest(&one.name, &one.balancer, one.address));
-    let free: Vec<_> = services.filter(|service| all.iter().all(|port| port.name != service.name)).collect();
-    all.extend(free);
+    let taken: HashSet<String> = all.iter().map(|port| port.name.clone()).collect();
+    all.extend(wanted.services.addresses.iter().filter_map(|one| {
+        let mut names = iter::once(&one.name).chain(&one.balancers).filter(|name| !taken.contains(*name)).cloned();
+        Some(dns::part::Guest { name: names.next()?, aliases: names.collect(), address: one.address.into() })
+    }));
     all
 }
 

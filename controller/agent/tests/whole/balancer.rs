@@ -1,5 +1,5 @@
 //! Services as the agents realise them: connections are shared out over two hosts, a backend that does not answer is out until it does,
-//! and what another hand does does not last.
+//! one that is taken out keeps its connections for its time, and what another hand does does not last.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +16,7 @@ use crate::house::{House, key};
 use crate::overlay::Guest;
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn namespace(guest: &Guest) -> Namespace {
     Namespaces::default().ensure(&guest.name).await.unwrap().0
@@ -35,12 +35,22 @@ async fn serve(guest: &Guest, number: u8) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// A new connection and who answers it.
-async fn connect(client: &Namespace) -> io::Result<(TcpStream, u8)> {
-    let connected = tokio::time::timeout(DEADLINE, netns::connect_tcp(client, (SERVICE, 80).into())).await?;
+/// A new connection to one of the service's ports, and who answers it.
+async fn connect(client: &Namespace, port: u16) -> io::Result<(TcpStream, u8)> {
+    let connected = tokio::time::timeout(DEADLINE, netns::connect_tcp(client, (SERVICE, port).into())).await?;
     let mut stream = connected.map_err(|_| io::ErrorKind::ConnectionRefused)?;
     let number = hear(&mut stream).await?;
     Ok((stream, number))
+}
+
+/// A new connection that this one answers.
+async fn connect_to(client: &Namespace, port: u16, wanted: u8) -> TcpStream {
+    loop {
+        let (stream, number) = connect(client, port).await.unwrap();
+        if number == wanted {
+            return stream;
+        }
+    }
 }
 
 async fn hear(stream: &mut TcpStream) -> io::Result<u8> {
@@ -49,99 +59,164 @@ async fn hear(stream: &mut TcpStream) -> io::Result<u8> {
     Ok(word[0])
 }
 
+/// That the connection is reset, though the client says nothing.
+async fn is_reset(stream: &mut TcpStream) {
+    let ended = hear(stream).await.unwrap_err();
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset, "{ended}");
+}
+
 /// Waits until exactly these answer: as many connections in a row as twice as many go round.
-async fn until_answered_by(client: &Namespace, numbers: &[u8]) {
+async fn until_answered_by(client: &Namespace, port: u16, numbers: &[u8]) {
     let (wanted, begun) = (BTreeSet::from_iter(numbers.iter().copied()), Instant::now());
     loop {
         let mut heard = BTreeSet::new();
         for _ in 0..numbers.len() * 2 {
-            heard.extend(connect(client).await.map(|(_, number)| number));
+            // One that is not answered counts as one that somebody else answered.
+            heard.insert(connect(client, port).await.map_or(0, |(_, number)| number));
         }
         if heard == wanted {
             return;
         }
-        assert!(begun.elapsed() < DEADLINE, "{heard:?} answer, not {wanted:?}");
+        assert!(begun.elapsed() < DEADLINE, "{heard:?} answer at port {port}, not {wanted:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn balancer() -> Value {
-    json!({
-        "serviceIP": "vip", "listeners": [{"protocol": "TCP", "port": 80, "targetPort": 8080}],
-        "backends": [{"selector": {"matchLabels": {"app": "web"}}, "weight": 1}], "drainSeconds": 1,
-        "healthCheck": {"type": "TCP", "intervalSeconds": 1, "timeoutSeconds": 1, "healthyThreshold": 1, "unhealthyThreshold": 2},
-    })
+/// Waits until nobody answers any more.
+async fn until_refused(client: &Namespace, port: u16) {
+    let begun = Instant::now();
+    while connect(client, port).await.is_ok() {
+        assert!(begun.elapsed() < DEADLINE, "port {port} still answers");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
-fn healthy(port: &Value, is: bool) -> bool {
-    port["status"]["backendHealth"] == json!([{"loadBalancer": "web", "healthy": is}])
+fn balancer(port: u16, drain: u32, check: Option<Value>) -> Value {
+    let mut spec = json!({
+        "serviceIP": "vip", "listeners": [{"protocol": "TCP", "port": port, "targetPort": 8080}],
+        "backends": [{"selector": {"matchLabels": {"app": "web"}}, "weight": 1}], "drainSeconds": drain,
+    });
+    if let Some(check) = check {
+        spec["healthCheck"] = check;
+    }
+    spec
+}
+
+/// What the port's host has told of its health, one after the other.
+fn told(house: &House, port: &str) -> Vec<bool> {
+    let history = house.api.history("ports", &key(port));
+    let mut told: Vec<bool> =
+        history.iter().filter_map(|port| port["status"]["backendHealth"][0]["healthy"].as_bool()).collect();
+    told.dedup();
+    told
+}
+
+/// Two hosts of one network, a client on the first, and a server on each: number 3 beside the client, number 4 on the other.
+struct Services {
+    one: House,
+    two: House,
+    client: Guest,
+    near: Guest,
+    far: Guest,
+    asks: Namespace,
+    servers: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Services {
+    async fn new() -> Services {
+        let mut one = House::new().await;
+        let mut two = one.beside("host1");
+        one.start().await;
+        two.start().await;
+        one.apply_network("net", "10.77.0.0/24").await;
+        one.number_network("net", 10_060).await;
+        let client = Guest::new(&one, "client", 2).await;
+        let (near, far) = (Guest::new(&one, "near", 3).await, Guest::new(&two, "far", 4).await);
+        let servers = vec![serve(&near, 3).await, serve(&far, 4).await];
+        one.apply_service("vip", "net", &SERVICE.to_string()).await;
+        for port in ["near", "far"] {
+            one.label_port(port, json!({"app": "web"})).await;
+        }
+        let asks = namespace(&client).await;
+        Services { one, two, client, near, far, asks, servers }
+    }
+
+    async fn a_dead_backend_is_out_until_it_answers(&mut self) {
+        drop(self.servers.pop());
+        until_answered_by(&self.asks, 80, &[3]).await;
+        self.servers.push(serve(&self.far, 4).await);
+        until_answered_by(&self.asks, 80, &[3, 4]).await;
+        let told = told(&self.one, "far");
+        assert!(told.ends_with(&[true, false, true]), "{told:?}");
+    }
+
+    async fn nothing_is_written_when_all_is_well_and_another_hand_is_undone(&self, table: &str) {
+        let before = self.one.settled_writes().await;
+        self.one.touch_port("client", "look").await;
+        let mut after = self.one.settled_writes().await;
+        assert_eq!(after.insert("ports".into(), before["ports"]), Some(before["ports"] + 1));
+        assert_eq!(before, after, "a converged look wrote something");
+        self.one.nft(&self.client.netns, &["delete", "table", "inet", table]);
+        until_answered_by(&self.asks, 80, &[3, 4]).await;
+        let repaired =
+            || self.one.api.objects("events").iter().any(|event| event["action"] == json!("BalancerWritten"));
+        self.one.until(repaired).await;
+    }
+
+    /// Of two load balancers with the same backends one lets connections go on for an hour and one for a second: when the second's
+    /// have been cut, the first's go on.
+    async fn a_backend_that_is_taken_out_keeps_its_connections_for_its_time(&self) -> TcpStream {
+        let (mut kept, mut cut) = (connect_to(&self.asks, 80, 3).await, connect_to(&self.asks, 81, 3).await);
+        self.one.label_port("near", json!({"app": null})).await;
+        for port in [80, 81] {
+            until_answered_by(&self.asks, port, &[4]).await;
+        }
+        is_reset(&mut cut).await;
+        kept.write_all(b"x").await.unwrap();
+        assert_eq!(hear(&mut kept).await.unwrap(), 3, "it is not cut before its time");
+        assert_eq!(connect(&self.asks, 80).await.unwrap().1, 4, "nothing new comes to it");
+        kept
+    }
+
+    async fn go(self) {
+        let Services { mut one, mut two, .. } = self;
+        drop((self.servers, self.near, self.far, self.client));
+        for (house, port) in [(&one, "client"), (&one, "near"), (&two, "far")] {
+            house.delete("ports", port).await;
+        }
+        one.until(|| one.leftovers().is_empty()).await;
+        two.until(|| two.leftovers().is_empty()).await;
+        one.stop().await;
+        two.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_go_to_who_answers_on_either_host_and_nothing_stays_behind() {
-    let mut one = House::new().await;
-    let mut two = one.beside("host1");
-    one.start().await;
-    two.start().await;
-    one.apply_network("net", "10.77.0.0/24").await;
-    one.number_network("net", 10_060).await;
-    let client = Guest::new(&one, "client", 2).await;
-    let (near, far) = (Guest::new(&one, "near", 3).await, Guest::new(&two, "far", 4).await);
-    let (_near, served) = (serve(&near, 3).await, serve(&far, 4).await);
-    one.apply_service("vip", "net", &SERVICE.to_string()).await;
-    one.label_port("near", json!({"app": "web"})).await;
-    one.label_port("far", json!({"app": "web"})).await;
-    one.apply_balancer("web", balancer()).await;
-    let asks = namespace(&client).await;
-    until_answered_by(&asks, &[3, 4]).await;
-    one.until(|| client.resolves("vip") && client.resolves("web.net.internal")).await;
-
-    let begun = Instant::now();
-    drop(served);
-    one.api.until("ports", &key("far"), "out", |port| healthy(port, false)).await;
-    until_answered_by(&asks, &[3]).await;
-    println!("a dead backend was out after {} ms, at an interval of 1000 ms", begun.elapsed().as_millis());
-    let served = serve(&far, 4).await;
-    until_answered_by(&asks, &[3, 4]).await;
-
-    let before = one.settled_writes().await;
-    one.touch_port("client", "look").await;
-    let mut after = one.settled_writes().await;
-    after.insert("ports".into(), before["ports"]);
-    assert_eq!(before, after, "a converged look wrote something");
-    let table = format!("lb{}", &client.netns[client.netns.len() - 12..]);
-    one.nft(&client.netns, &["delete", "table", "inet", &table]);
-    until_answered_by(&asks, &[3, 4]).await;
-    let repaired = || one.api.objects("events").iter().any(|event| event["action"] == json!("BalancerWritten"));
-    one.until(repaired).await;
-
-    // One that is taken out is left its connections for a second.
-    let mut old = loop {
-        let (stream, number) = connect(&asks).await.unwrap();
-        if number == 3 {
-            break stream;
-        }
-    };
-    one.label_port("near", json!({"app": null})).await;
-    until_answered_by(&asks, &[4]).await;
-    let ended = tokio::time::timeout(DEADLINE, async {
-        while old.write_all(b"x").await.is_ok() && old.read_exact(&mut [0]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let mut services = Services::new().await;
+    // Three in a row, or a machine that stands still for a second takes a backend out.
+    let check = json!({
+        "type": "TCP", "intervalSeconds": 1, "timeoutSeconds": 1, "healthyThreshold": 1, "unhealthyThreshold": 3,
     });
-    ended.await.expect("a connection outlives its time");
+    services.one.apply_balancer("web", balancer(80, 3600, Some(check))).await;
+    services.one.apply_balancer("brief", balancer(81, 1, None)).await;
+    until_answered_by(&services.asks, 80, &[3, 4]).await;
+    let names = ["vip", "web.net.internal", "brief"];
+    services.one.until(|| names.iter().all(|name| services.client.resolves(name))).await;
+    services.a_dead_backend_is_out_until_it_answers().await;
+    let table = format!("lb{}", &services.client.netns[services.client.netns.len() - 12..]);
+    services.nothing_is_written_when_all_is_well_and_another_hand_is_undone(&table).await;
+    let mut kept = services.a_backend_that_is_taken_out_keeps_its_connections_for_its_time().await;
 
+    let (one, netns) = (&services.one, &services.client.netns);
+    one.delete("loadbalancers", "brief").await;
+    until_refused(&services.asks, 81).await;
     one.delete("loadbalancers", "web").await;
-    one.until(|| !one.nft(&client.netns, &["list", "tables"]).contains(&table)).await;
-    assert!(connect(&asks).await.is_err());
+    is_reset(&mut kept).await;
+    one.until(|| !one.nft(netns, &["list", "tables"]).contains(&table)).await;
+    assert!(connect(&services.asks, 80).await.is_err());
     one.delete("serviceips", "vip").await;
-    let bridge = one.bridge(&client.netns);
-    one.until(|| !one.ip(&client.netns, &["address", "show", "dev", &bridge]).contains("10.77.0.50")).await;
-    drop((served, near, far, client));
-    for (house, port) in [(&one, "client"), (&one, "near"), (&two, "far")] {
-        house.delete("ports", port).await;
-    }
-    one.until(|| one.leftovers().is_empty() && two.leftovers().is_empty()).await;
-    one.stop().await;
-    two.stop().await;
+    let bridge = one.bridge(netns);
+    one.until(|| !one.ip(netns, &["address", "show", "dev", &bridge]).contains("10.77.0.50")).await;
+    services.go().await;
 }

@@ -78,6 +78,18 @@ impl FakeApi {
         state.objects.get(resource).map(|all| all.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// What an object was, from its creation on.
+    pub fn history(&self, resource: &str, key: &str) -> Vec<Value> {
+        let (namespace, name) = key.split_once('/').unwrap();
+        let state = self.0.state.lock().unwrap();
+        let all = state.log.iter().filter(|(_, of, ..)| of == resource).map(|(.., object)| object);
+        let is_it = |object: &&Value| {
+            let metadata = &object["metadata"];
+            (metadata["namespace"].as_str(), metadata["name"].as_str()) == (Some(namespace), Some(name))
+        };
+        all.filter(is_it).cloned().collect()
+    }
+
     /// A store that was lost: no object, and nobody was told.
     pub fn forget_everything(&self) {
         self.0.state.lock().unwrap().objects.clear();

@@ -19,7 +19,7 @@ use crate::fake_api::FakeApi;
 
 /// How a name server's command line begins.
 const NAME_SERVER: &str = "/proc/self/exe";
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Key of an object in the tests' namespace.
 pub fn key(name: &str) -> String {

@@ -9,8 +9,8 @@ use crate::effects::{Effects, ReachError, SaveError, States, StoreError};
 use crds::exec::{ExecRequest, ExecResult};
 use crds::reference::ObjectReference;
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, Node, Port, SecurityGroup, TenantNetwork, TestRun,
-    TestRunStatus, VirtualMachine, Volume,
+    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, LoadBalancer, Node, Port, SecurityGroup, ServiceIP,
+    TenantNetwork, TestRun, TestRunStatus, VirtualMachine, Volume,
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -147,9 +147,11 @@ fn resource(kind: &str) -> Option<(ApiResource, bool)> {
         "Fault" => ApiResource::erase::<Fault>(&()),
         "Host" => return Some((ApiResource::erase::<Host>(&()), false)),
         "Image" => ApiResource::erase::<Image>(&()),
+        "LoadBalancer" => ApiResource::erase::<LoadBalancer>(&()),
         "Node" => ApiResource::erase::<Node>(&()),
         "Port" => ApiResource::erase::<Port>(&()),
         "SecurityGroup" => ApiResource::erase::<SecurityGroup>(&()),
+        "ServiceIP" => ApiResource::erase::<ServiceIP>(&()),
         "TenantNetwork" => ApiResource::erase::<TenantNetwork>(&()),
         "TestRun" => ApiResource::erase::<TestRun>(&()),
         "VirtualMachine" => ApiResource::erase::<VirtualMachine>(&()),
