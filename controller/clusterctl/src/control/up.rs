@@ -178,9 +178,6 @@ fn start(instance: &Instance, child: &Child, record: &Path) -> Result<ProcessId>
     let mut spawn = Spawn::new(own_program(child.user.is_some())?, instance.log(&child.name)?);
     spawn.args.clone_from(&child.arguments);
     spawn.env = passed_on();
-    // Without this glibc takes the first large buffer that is given back for a reason to keep all later ones of its size:
-    // what a start needs for a moment, a third of the memory in use, would stay for ever (mallopt(3), M_MMAP_THRESHOLD).
-    spawn.env.push(("MALLOC_TRIM_THRESHOLD_".to_owned(), (128 << 10).to_string()));
     spawn.tag = instance.id().to_owned();
     spawn.uid_gid = child.user;
     let id = spawn.start().with_context(|| format!("failed to start {}", child.name))?;
