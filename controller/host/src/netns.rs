@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::link::{Change, Changes, Links};
+use crate::nft::Memory;
 
 /// What can go wrong with a namespace.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,7 @@ pub struct Namespace {
     name: Arc<str>,
     file: Arc<File>,
     inode: u64,
+    filter: Arc<Memory>,
 }
 
 impl Namespace {
@@ -125,7 +127,7 @@ impl Namespace {
             return Err(Error::NotFound { name: name.to_owned() });
         }
         let inode = file.metadata().map_err(failed)?.ino();
-        Ok(Namespace { name: name.into(), file: Arc::new(file), inode })
+        Ok(Namespace { name: name.into(), file: Arc::new(file), inode, filter: Arc::default() })
     }
 
     /// Its name.
@@ -136,6 +138,11 @@ impl Namespace {
     /// What the kernel knows it by: another namespace that was later given the same name has another one.
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// What its packet filter was seen to be, by all who hold it open with this same handle.
+    pub(crate) fn filter_memory(&self) -> &Memory {
+        &self.filter
     }
 }
 

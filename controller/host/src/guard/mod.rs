@@ -56,7 +56,7 @@ pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Res
     let written = render::digest();
     if found.rules.is_none() || found.rules != stands.listed || stands.written != written {
         write(place, "write the table", render::table(&place.table, &wanted)).await?;
-        *stands = Stands { written, listed: nft::look_in(place, Family::Bridge).await?.rules };
+        *stands = Stands { written, listed: nft::look_in(place, Family::Bridge).await?.rules.clone() };
         let message = format!("wrote the packet filter {} for {} ports", place.table, guests.len());
         return Ok(Change::new("FilterWritten", message).into());
     }
@@ -65,7 +65,7 @@ pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Res
         return Ok(Changes::default());
     }
     let elements = script.lines().count();
-    write(place, "change the table", script).await?;
+    nft::change_elements(place, Some(Family::Bridge), script, &found, wanted).await?;
     Ok(Change::new("FilterChanged", format!("changed {elements} elements of the packet filter {}", place.table)).into())
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Found {
     /// Sets' types, chains and rules, without the numbers that the kernel gives them; none when there is no table.
     pub(crate) rules: Option<String>,
     pub(crate) elements: BTreeSet<Element>,
+    /// How many transactions the namespace had seen then, if that is known.
+    pub(crate) generation: Option<u32>,
 }
 
 /// Reads a listing in JSON.

@@ -1,8 +1,10 @@
 //! Running nft in a namespace: one script is one transaction.
 //!
-//! [`table`] makes a table be as wanted, [`listing`] reads what there is, [`script`] writes what differs.
+//! [`table`] makes a table be as wanted, [`listing`] reads what there is, [`memory`] knows when that is still so, [`script`] writes what
+//! differs.
 
 mod listing;
+mod memory;
 mod script;
 mod table;
 
@@ -14,11 +16,12 @@ use crate::link::LinkName;
 use crate::netns::{self, Namespace};
 
 pub(crate) use listing::Element;
+pub(crate) use memory::Memory;
 #[cfg(test)]
 pub(crate) use script::difference;
 pub(crate) use script::whole;
 pub use table::Stands;
-pub(crate) use table::{Done, Family, Table, ensure, look, look_in, remove};
+pub(crate) use table::{Done, Family, Table, change_elements, ensure, look, look_in, remove};
 
 /// What can go wrong with a packet filter.
 #[derive(Debug, thiserror::Error)]

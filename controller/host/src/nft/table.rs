@@ -10,11 +10,12 @@
 //! listed differs between versions of nft. Whoever has lost that listing writes the table once more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::listing::{self, Element, Found};
-use super::{Error, Place, Result, nft, script, write};
+use super::{Error, Place, Result, memory, nft, script, write};
 
 /// A table as it shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,24 +54,62 @@ pub(crate) enum Done {
 }
 
 /// Everything that carries the table's name.
-pub(crate) async fn look(place: &Place) -> Result<Found> {
+pub(crate) async fn look(place: &Place) -> Result<Arc<Found>> {
     // All of it: a single table that is not there is an error, and its words differ between versions.
-    let listed = nft(place, "list", &["-j", "list", "ruleset"], String::new()).await?;
-    listing::parse(&listed, place.table.as_str()).map_err(Error::Listing)
+    look_at(place, None, &["-j", "list", "ruleset"]).await
 }
 
 /// The same in one family.
-pub(crate) async fn look_in(place: &Place, family: Family) -> Result<Found> {
+pub(crate) async fn look_in(place: &Place, family: Family) -> Result<Arc<Found>> {
     let arguments = match family {
         Family::Bridge => &["-j", "list", "ruleset", "bridge"],
         Family::Inet => &["-j", "list", "ruleset", "inet"],
     };
+    look_at(place, Some(family), arguments).await
+}
+
+/// What was listed the last time, if nobody has written since.
+async fn look_at(place: &Place, family: Option<Family>, arguments: &'static [&'static str]) -> Result<Arc<Found>> {
+    let (namespace, table) = (&place.namespace, place.table.as_str());
+    let before = memory::generation(namespace).await?;
+    if let Some(known) = before.and_then(|now| namespace.filter_memory().at(now, table, family)) {
+        return Ok(known);
+    }
     let listed = nft(place, "list", arguments, String::new()).await?;
-    listing::parse(&listed, place.table.as_str()).map_err(Error::Listing)
+    let mut found = listing::parse(&listed, table).map_err(Error::Listing)?;
+    let after = memory::generation(namespace).await?;
+    // Somebody who wrote meanwhile may have been listed or not.
+    found.generation = before.filter(|before| after == Some(*before));
+    let found = Arc::new(found);
+    if let Some(generation) = found.generation {
+        namespace.filter_memory().keep(generation, table, family, found.clone());
+    }
+    Ok(found)
+}
+
+/// Hands nft a script that changes nothing but elements of the table, which are `elements` then. `family`: where `found` was looked for.
+///
+/// # Errors
+/// nft's; until it succeeds what was there stands.
+pub(crate) async fn change_elements(
+    place: &Place,
+    family: Option<Family>,
+    script: String,
+    found: &Found,
+    elements: BTreeSet<Element>,
+) -> Result<()> {
+    write(place, "change the table", script).await?;
+    let Some(before) = found.generation else { return Ok(()) };
+    let after = before.wrapping_add(1);
+    if memory::generation(&place.namespace).await? == Some(after) {
+        let left = Found { rules: found.rules.clone(), elements, generation: Some(after) };
+        place.namespace.filter_memory().carry(before, place.table.as_str(), family, Arc::new(left));
+    }
+    Ok(())
 }
 
 /// Whose packets a table sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
     /// A bridge's.
     Bridge,
@@ -108,16 +147,19 @@ pub(crate) async fn ensure(
             return Ok(Done::Nothing);
         }
         let lines = script.lines().count();
-        write(place, "change the table", script).await?;
         if wanted.sets == stands.sets && wanted.chains == stands.chains && wanted.limits == stands.limits {
+            let looked_at = (families.len() == 1).then_some(family);
+            change_elements(place, looked_at, script, found, wanted.elements).await?;
             return Ok(Done::Changed(lines));
         }
+        write(place, "change the table", script).await?;
         Done::Changed(lines)
     };
     let listed = match families {
-        [only] => look_in(place, *only).await?.rules,
-        _ => look(place).await?.rules,
+        [only] => look_in(place, *only).await?,
+        _ => look(place).await?,
     };
+    let listed = listed.rules.clone();
     let Table { sets, limits, chains, beside, .. } = wanted;
     *stands = Stands { chains, sets, limits, beside, listed };
     Ok(done)

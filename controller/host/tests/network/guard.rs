@@ -172,3 +172,39 @@ async fn a_guest_more_or_less_is_an_element_and_a_rule_by_another_hand_does_not_
     assert!(network.ensure(&[guest(11)]).await.is_empty());
     assert!(network.room.shell("nft list tables").contains("theirs"));
 }
+
+#[tokio::test]
+async fn nft_is_not_asked_again_what_nobody_changed() {
+    let mut network = Network::new().await;
+    // The same nft, which leaves a line for each time it is run.
+    let dir = tempfile::tempdir().unwrap();
+    let (counting, runs) = (dir.path().join("nft"), dir.path().join("runs"));
+    let (nft, log) = (network.place.program.display(), runs.display());
+    std::fs::write(&counting, format!("#!/bin/sh\necho \"$@\" >> {log}\nexec {nft} \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&counting, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    network.place.program = counting;
+    let since = |before: usize| {
+        let all = std::fs::read_to_string(&runs).unwrap();
+        all.lines().skip(before).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    network.ensure(&[guest(10)]).await;
+    let first = since(0).len();
+    for _ in 0..3 {
+        assert!(network.ensure(&[guest(10)]).await.is_empty());
+    }
+    assert_eq!(since(first), [""; 0], "all is known to be well");
+    // Elements of ours come and go by one transaction each, and what they leave is known.
+    for guests in [vec![guest(10), guest(11)], vec![guest(11)], vec![guest(10), guest(11)]] {
+        assert!(!network.ensure(&guests).await.is_empty());
+        assert!(network.ensure(&guests).await.is_empty());
+    }
+    assert_eq!(since(first), ["-f"; 3]);
+    // Another's transaction, wherever in the namespace, is looked at; and what it left is then known again.
+    network.room.shell("nft add table inet theirs");
+    assert!(network.ensure(&[guest(10), guest(11)]).await.is_empty());
+    assert!(network.ensure(&[guest(10), guest(11)]).await.is_empty());
+    assert_eq!(since(first + 3), ["-j"]);
+    network.room.shell("nft flush set bridge pf1 guests");
+    assert!(!network.ensure(&[guest(10), guest(11)]).await.is_empty());
+    assert_eq!(since(first + 4), ["-j", "-f"]);
+}
