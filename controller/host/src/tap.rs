@@ -157,16 +157,23 @@ impl Tap {
                 changes.push(Change::new("TapAttached", format!("attached tap {}", spec.name)));
             }
         }
-        let port = Port {
-            name: spec.name.clone(),
-            bridge: Some(spec.bridge.clone()),
-            mtu: spec.mtu,
-            alias: spec.alias.clone(),
-            addresses: None,
-            mac: None,
-        };
-        changes.extend(links.ensure_port(&port).await?);
+        changes.extend(links.ensure_port(&spec.port()).await?);
         Ok(changes)
+    }
+
+    /// Those of `all`, by their place, for which [`Tap::ensure`] has something to do: asked of the kernel at once, however many there are.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn differing(links: &Links, all: &[(Tap, Spec)]) -> Result<Vec<usize>> {
+        let ports: Vec<Port> = all.iter().map(|(_, spec)| spec.port()).collect();
+        let right = links.as_wanted(ports.iter()).await?;
+        let is_right = |tap: &Tap, spec: &Spec| {
+            // One of that name that is not ours would be the cable of another process.
+            let attached = ioctl::attached_to(tap).ok().flatten();
+            attached.as_deref() == Some(spec.name.as_str()) && right.contains(&spec.name)
+        };
+        Ok((0..).zip(all).filter(|(_, (tap, spec))| !is_right(tap, spec)).map(|(place, _)| place).collect())
     }
 
     fn attach(&self, spec: &Spec) -> Result<()> {
@@ -195,6 +202,17 @@ impl Tap {
 }
 
 impl Spec {
+    fn port(&self) -> Port {
+        Port {
+            name: self.name.clone(),
+            bridge: Some(self.bridge.clone()),
+            mtu: self.mtu,
+            alias: self.alias.clone(),
+            addresses: None,
+            mac: None,
+        }
+    }
+
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
         Error::Tap { action, name: self.name.to_string(), source }
     }

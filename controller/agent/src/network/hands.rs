@@ -203,20 +203,7 @@ impl Hands for HostHands {
     }
 
     async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        let (_, links) = self.door(wanted)?;
-        let mut changes = Vec::new();
-        for port in &wanted.ports {
-            let Some(plugged) = self.taps.get(&port.uid) else { continue };
-            let done = plugged.tap.ensure(&links, &plugged.spec).await;
-            let done = done.map_err(|source| Error::Host {
-                step: format!("set up the tap of port {}", port.name),
-                category: source.category(),
-                retry: source.retry(),
-                source: source.into(),
-            })?;
-            changes.extend(done);
-        }
-        Ok(changes)
+        self.plug(wanted).await
     }
 
     async fn ensure_api_door(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {

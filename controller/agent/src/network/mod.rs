@@ -13,6 +13,7 @@
 //! ```
 
 mod balance;
+mod cables;
 pub mod cells;
 pub mod doors;
 pub mod drains;

@@ -30,6 +30,7 @@ pub use peers::Peer;
 pub use vxlan::{VXLAN_OVERHEAD, VXLAN_PORT, Vxlan};
 pub use watch::{Watch, watch_namespace};
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -155,6 +156,20 @@ pub struct Port {
     pub mac: Option<Mac>,
 }
 
+impl Port {
+    fn wanted(&self, master: Master) -> Wanted {
+        Wanted {
+            name: self.name.clone(),
+            kind: None,
+            mtu: Some(self.mtu),
+            alias: Some(self.alias.clone()),
+            mac: self.mac,
+            master,
+            addresses: self.addresses.clone(),
+        }
+    }
+}
+
 /// A door to the links of one namespace.
 #[derive(Clone, Debug)]
 pub struct Links {
@@ -225,16 +240,29 @@ impl Links {
             None => Master::None,
             Some(bridge) => Master::Index(self.index_of(bridge.as_str()).await?),
         };
-        let wanted = Wanted {
-            name: port.name.clone(),
-            kind: None,
-            mtu: Some(port.mtu),
-            alias: Some(port.alias.clone()),
-            mac: port.mac,
-            master,
-            addresses: port.addresses.clone(),
+        self.ensure(&port.wanted(master)).await
+    }
+
+    /// Names of the links that are as these say, found by two questions however many there are. For the others [`Links::ensure_port`]
+    /// has something to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn as_wanted<'a>(&self, ports: impl Iterator<Item = &'a Port>) -> Result<HashSet<LinkName>> {
+        let all = self.observe().await?;
+        let by_name: HashMap<&str, &Link> = all.iter().map(|link| (link.name.as_str(), link)).collect();
+        let is_so = |port: &&Port| {
+            let master = match &port.bridge {
+                None => Master::None,
+                Some(bridge) => match by_name.get(bridge.as_str()) {
+                    Some(bridge) => Master::Index(bridge.index),
+                    None => return false,
+                },
+            };
+            let found = by_name.get(port.name.as_str()).copied();
+            plan::plan(&port.wanted(master), found).is_ok_and(|steps| steps.is_empty())
         };
-        self.ensure(&wanted).await
+        Ok(ports.filter(is_so).map(|port| port.name.clone()).collect())
     }
 
     /// Brings the loopback interface up.

@@ -1,5 +1,6 @@
 //! What links there are, as the kernel tells it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -69,13 +70,10 @@ impl Links {
         let messages: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(failed)?;
         let addresses: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await.map_err(failed)?;
-        Ok(messages
-            .iter()
-            .map(|message| {
-                let own = addresses.iter().filter(|address| address.header.index == message.header.index);
-                to_link(message, own)
-            })
-            .collect())
+        let mut by_link: HashMap<u32, Vec<&AddressMessage>> = HashMap::new();
+        addresses.iter().for_each(|address| by_link.entry(address.header.index).or_default().push(address));
+        let own = |index| by_link.get(&index).into_iter().flatten().copied();
+        Ok(messages.iter().map(|message| to_link(message, own(message.header.index))).collect())
     }
 
     /// One link with its addresses; none when there is none of that name.

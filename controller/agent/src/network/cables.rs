@@ -1,0 +1,34 @@
+//! The taps of running machines, looked at all at once.
+
+use host::link::Change;
+use host::tap::{self, Tap};
+
+use super::error::Error;
+use super::hands::HostHands;
+use super::plan::{Wanted, WantedPort};
+
+impl HostHands {
+    /// Connects the taps that are in use; two questions to the kernel when all are, however many there are.
+    pub(super) async fn plug(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        let (_, links) = self.door(wanted)?;
+        let plugged = |port: &WantedPort| self.taps.get(&port.uid).map(|plugged| (plugged.tap, plugged.spec));
+        let (names, taps): (Vec<&str>, Vec<_>) =
+            wanted.ports.iter().filter_map(|port| Some((port.name.as_str(), plugged(port)?))).unzip();
+        if taps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut changes = Vec::new();
+        for place in
+            Tap::differing(&links, &taps).await.map_err(|source| failed("look at the taps".to_owned(), source))?
+        {
+            let (tap, spec) = &taps[place];
+            let done = tap.ensure(&links, spec).await;
+            changes.extend(done.map_err(|source| failed(format!("set up the tap of port {}", names[place]), source))?);
+        }
+        Ok(changes)
+    }
+}
+
+fn failed(step: String, source: tap::Error) -> Error {
+    Error::Host { step, category: source.category(), retry: source.retry(), source: source.into() }
+}
