@@ -12,12 +12,15 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
 use crate::metrics::METRICS;
 use control_loop::{Kind, sentence};
 
 const ATTEMPTS: u32 = 4;
+/// Writes under way at once: of the many that look at the same time, not all need to write at the same time.
+const AT_ONCE: usize = 64;
 
 /// A kind that lives in a namespace and can be read and written.
 pub trait Stored: Kind + Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned {}
@@ -28,13 +31,19 @@ pub struct Objects {
     client: Client,
     recorder: Recorder,
     writes: AtomicU64,
+    turns: Semaphore,
 }
 
 impl Objects {
     /// Writes through `client`, signing events with the host's name.
     pub fn new(client: Client, host: &str) -> Self {
         let reporter = Reporter { controller: "clusterctl-agent".to_owned(), instance: Some(host.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, writes: AtomicU64::new(0) }
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            writes: AtomicU64::new(0),
+            turns: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// The API of one kind in one namespace.
@@ -96,6 +105,7 @@ impl Objects {
         let mut found = object.clone();
         for _ in 0..ATTEMPTS {
             let Some(finalizers) = change(&found) else { return Ok(Some(found)) };
+            let _turn = self.turns.acquire().await;
             let patch = json!({"metadata": {"resourceVersion": found.resource_version(), "finalizers": finalizers}});
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(written) => {
@@ -127,6 +137,7 @@ impl Objects {
                 return Ok(());
             }
             *next.status_mut() = Some(status.clone());
+            let _turn = self.turns.acquire().await;
             match api.replace_status(&name, &PostParams::default(), &next).await {
                 Ok(_) => {
                     self.wrote::<K>();

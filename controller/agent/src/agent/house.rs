@@ -26,7 +26,7 @@ use crate::network::drains::Drains;
 use crate::network::groups::Ability;
 use crate::network::health::Health;
 use crate::network::peers::Peers;
-use crate::network::{Ports, hands as network};
+use crate::network::{PACE, Ports, hands as network};
 use crate::node_door::NodeDoors;
 use crate::objects::Objects;
 use crate::registration::{self, Registration};
@@ -277,7 +277,7 @@ impl Judges {
             host,
             cells: cells.clone(),
         };
-        tasks.judge(ports, &rooms.ports, requests.ports, MANY);
+        tasks.judge(ports, &rooms.ports, requests.ports, PACE);
         let volumes = Volumes { objects: objects.clone(), machines: rooms.vms.cache.clone(), layout: layout.clone() };
         tasks.judge(volumes, &rooms.volumes, requests.volumes, FEW);
         let images = Images::new(objects.clone(), rooms.images.cache.clone(), shelf.clone());

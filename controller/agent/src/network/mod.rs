@@ -41,11 +41,15 @@ use kube::runtime::controller::Action;
 
 use crate::objects::Objects;
 use cells::{Cells, Done};
-use control_loop::{Cache, Failure, Reconciler, sentence};
+use control_loop::{Cache, Failure, Pace, Reconciler, sentence};
 use error::Error;
 use hands::Hands;
 use health::Health;
 use peers::Peers;
+
+/// How many ports are looked at at once. They wait for one pass over their network, so the more wait together the fewer passes there
+/// are: all that ask before it begins are served by it.
+pub const PACE: Pace = Pace::at_once(4096);
 
 /// The judgement over ports.
 pub struct Ports<H: Hands> {
