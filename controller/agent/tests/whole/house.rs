@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::fake_api::FakeApi;
+use testkit::FakeApi;
 
 /// How a name server's command line begins.
 const NAME_SERVER: &str = "/proc/self/exe";

@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod balancer;
-mod fake_api;
 mod groups;
 mod house;
 mod names;

@@ -1,5 +1,7 @@
 //! As much of a Kubernetes API as the agent needs, in memory: lists, watches, compare-and-swap, finalizers, status.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "who tests says what went wrong by failing")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -24,8 +26,18 @@ struct State {
     revision: u64,
     /// By resource (`virtualmachines`), then `namespace/name`.
     objects: BTreeMap<String, BTreeMap<String, Value>>,
-    log: Vec<(u64, String, &'static str, Value)>,
+    log: Vec<Logged>,
     writes: BTreeMap<String, usize>,
+}
+
+/// Something that happened to an object.
+struct Logged {
+    revision: u64,
+    resource: String,
+    kind: &'static str,
+    /// What it was until then, null before it was made.
+    before: Value,
+    object: Value,
 }
 
 struct Target {
@@ -40,10 +52,13 @@ struct Target {
 type Answer = Result<Value, (u16, String)>;
 
 impl FakeApi {
+    /// Nothing in it yet.
+    #[allow(clippy::new_without_default, reason = "nobody needs one")]
     pub fn new() -> Self {
         Self(Arc::new(Inner { state: Mutex::default(), revision: watch::channel(0).0 }))
     }
 
+    /// Somebody who speaks to it.
     pub fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
@@ -58,6 +73,7 @@ impl FakeApi {
         self.0.state.lock().unwrap().writes.get(resource).copied().unwrap_or_default()
     }
 
+    /// Writes by anybody so far, by resource, leases apart.
     pub fn all_writes(&self) -> BTreeMap<String, usize> {
         let ours = |(resource, _): &(&String, &usize)| *resource != "leases";
         self.0.state.lock().unwrap().writes.iter().filter(ours).map(|(k, v)| (k.clone(), *v)).collect()
@@ -73,6 +89,7 @@ impl FakeApi {
         }
     }
 
+    /// Everything of a resource that is there.
     pub fn objects(&self, resource: &str) -> Vec<Value> {
         let state = self.0.state.lock().unwrap();
         state.objects.get(resource).map(|all| all.values().cloned().collect()).unwrap_or_default()
@@ -82,7 +99,7 @@ impl FakeApi {
     pub fn history(&self, resource: &str, key: &str) -> Vec<Value> {
         let (namespace, name) = key.split_once('/').unwrap();
         let state = self.0.state.lock().unwrap();
-        let all = state.log.iter().filter(|(_, of, ..)| of == resource).map(|(.., object)| object);
+        let all = state.log.iter().filter(|one| one.resource == resource).map(|one| &one.object);
         let is_it = |object: &&Value| {
             let metadata = &object["metadata"];
             (metadata["namespace"].as_str(), metadata["name"].as_str()) == (Some(namespace), Some(name))
@@ -176,10 +193,8 @@ impl FakeApi {
                 loop {
                     let news: Vec<Value> = {
                         let state = inner.state.lock().unwrap();
-                        let fresh = state.log.iter().filter(|(revision, resource, _, object)| {
-                            *revision > seen && *resource == target.resource && target.wants(object)
-                        });
-                        let news = fresh.map(|(_, _, kind, object)| json!({"type": kind, "object": object})).collect();
+                        let known = state.log.partition_point(|one| one.revision <= seen);
+                        let news = state.log[known..].iter().filter_map(|one| target.event(one)).collect();
                         seen = state.revision;
                         news
                     };
@@ -198,6 +213,21 @@ impl FakeApi {
 impl Target {
     fn key(&self) -> String {
         format!("{}/{}", self.namespace.clone().unwrap_or_default(), self.name.clone().unwrap_or_default())
+    }
+
+    /// What a watch says of it: who begins to be wanted comes, and who is wanted no longer goes.
+    fn event(&self, one: &Logged) -> Option<Value> {
+        if one.resource != self.resource {
+            return None;
+        }
+        let was = !one.before.is_null() && self.wants(&one.before);
+        let kind = match (was, self.wants(&one.object) && one.kind != "DELETED") {
+            (false, false) => return None,
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+        };
+        Some(json!({"type": kind, "object": one.object}))
     }
 
     fn wants(&self, object: &Value) -> bool {
@@ -275,20 +305,22 @@ impl State {
     }
 
     fn remove(&mut self, target: &Target, object: Value) -> Answer {
-        self.all(target).remove(&target.key());
-        self.log("DELETED", target, object)
+        let before = self.all(target).remove(&target.key()).unwrap_or(Value::Null);
+        self.log("DELETED", target, before, object)
     }
 
     fn store(&mut self, target: &Target, key: String, object: Value, kind: &'static str) -> Answer {
-        let object = self.log(kind, target, object)?;
+        let before = self.all(target).get(&key).cloned().unwrap_or(Value::Null);
+        let object = self.log(kind, target, before, object)?;
         self.all(target).insert(key, object.clone());
         Ok(object)
     }
 
-    fn log(&mut self, kind: &'static str, target: &Target, mut object: Value) -> Answer {
+    fn log(&mut self, kind: &'static str, target: &Target, before: Value, mut object: Value) -> Answer {
         self.revision += 1;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        self.log.push((self.revision, target.resource.clone(), kind, object.clone()));
+        let (revision, resource) = (self.revision, target.resource.clone());
+        self.log.push(Logged { revision, resource, kind, before, object: object.clone() });
         Ok(object)
     }
 }
