@@ -47,7 +47,11 @@ bench-api: build ## The API under load beside raw etcd (takes about three minute
 	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
 	target/release/clusterctl-bench --only api $(BENCH)
 
+bench-net: install ## Networks beside ip, nft and the like: ports, rules, drift, simulated hosts (takes about two minutes; BENCH="--ports 100" for less)
+	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
+	target/release/clusterctl-bench --only net $(BENCH)
+
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test fuzz soak bench bench-api clean
+.PHONY: help install install-test build fresh-smoke lint test fuzz soak bench bench-api bench-net clean

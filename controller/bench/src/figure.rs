@@ -17,6 +17,11 @@ impl Sample {
         self.0.push(value);
     }
 
+    /// The value in the middle, if there is any.
+    pub fn median(&self) -> Option<f64> {
+        self.summary().map(|summary| summary.median)
+    }
+
     fn summary(&self) -> Option<Summary> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -45,6 +50,17 @@ struct Summary {
     p99: f64,
 }
 
+/// What a figure may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// At most so many times the raw tool's.
+    Ratio(f64),
+    /// The median at most this.
+    Median(f64),
+    /// The 99th percentile at most this.
+    P99(f64),
+}
+
 /// One line of the report.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +72,7 @@ pub struct Figure {
     ratio: Option<f64>,
     difference: Option<f64>,
     budget: String,
+    met: Option<bool>,
     note: String,
 }
 
@@ -86,10 +103,22 @@ impl Report {
             ours,
             raw,
             budget: budget.to_owned(),
+            met: None,
             note: load(),
         };
         eprintln!("bench: {} · {} {unit}", figure.name, number(figure.ours.median));
         self.figures.push(figure);
+    }
+
+    /// Judges the figure added last.
+    pub fn bound(&mut self, bound: Bound) {
+        if let Some(last) = self.figures.last_mut() {
+            last.met = match bound {
+                Bound::Ratio(most) => last.ratio.map(|ratio| ratio <= most),
+                Bound::Median(most) => Some(last.ours.median <= most),
+                Bound::P99(most) => Some(last.ours.p99 <= most),
+            };
+        }
     }
 
     /// Says more about the figure added last.
@@ -116,6 +145,7 @@ impl Report {
             "RATIO",
             "MORE",
             "BUDGET",
+            "MET",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.figures.iter().map(Figure::cells));
@@ -159,6 +189,7 @@ impl Figure {
             self.ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")),
             self.difference.map_or_else(dash, number),
             self.budget.clone(),
+            self.met.map_or_else(dash, |met| if met { "met" } else { "missed" }.to_owned()),
         ]
     }
 }
@@ -186,12 +217,13 @@ mod tests {
         let mut report = Report::default();
         let ours: Sample = (1..=100).map(f64::from).collect();
         report.add("create", "ms", &ours, Some(&Sample::one(25.25)), "2 ×");
+        report.bound(Bound::Ratio(2.0));
         report.note("a remark");
         report.figures[0].note = "a remark".to_owned();
         report.add("nothing", "ms", &Sample::default(), None, "");
         insta::assert_snapshot!(report.table(), @r"
-        FIGURE  UNIT    N  MEDIAN  MIN  MAX  P99  RAW N  RAW MEDIAN  RAW MIN  RAW MAX  RATIO  MORE  BUDGET
-        create  ms    100      51    1  100   99      1        25.2     25.2     25.2   2.02  25.8  2 ×
+        FIGURE  UNIT    N  MEDIAN  MIN  MAX  P99  RAW N  RAW MEDIAN  RAW MIN  RAW MAX  RATIO  MORE  BUDGET  MET
+        create  ms    100      51    1  100   99      1        25.2     25.2     25.2   2.02  25.8  2 ×     missed
         * create: a remark
         ");
     }

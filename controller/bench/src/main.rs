@@ -19,6 +19,7 @@ mod idle;
 mod lab;
 mod manifest;
 mod monitor;
+mod net;
 mod nodes;
 mod resync;
 mod usage;
@@ -62,6 +63,18 @@ struct Options {
     /// How many requests of each sort put the API under load.
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     operations: usize,
+    /// How many ports the host has whose network is measured.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    ports: usize,
+    /// How many members the group has to which one more comes.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    members: usize,
+    /// How many things of a network are broken.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    harms: usize,
+    /// How many hosts are simulated.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    hosts: usize,
     /// How long the idle processes are watched.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     idle_seconds: u64,
@@ -85,31 +98,57 @@ enum Part {
     Resync,
     /// The API under load. Only when asked for.
     Api,
+    /// Networks, in namespaces and without an instance. Only when asked for, and alone.
+    Net,
 }
 
 impl Options {
     fn wants(&self, part: Part) -> bool {
-        self.only.contains(&part) || self.only.is_empty() && part != Part::Api
+        self.only.contains(&part) || self.only.is_empty() && !matches!(part, Part::Api | Part::Net)
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
+/// The word by which a measured host makes a name server of this program.
+const NAME_SERVER: &str = "name-server";
+
+fn main() -> Result<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == NAME_SERVER) {
+        let directory = PathBuf::from(words.next().context("a name server needs a directory")?);
+        dns::serve::run(&directory, dns::serve::Limits::default()).context("the name server cannot go on")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = Options::parse();
-    let lab = Lab::start(&options.binary, &options.data_dir).await?;
+    pki::install_crypto_provider();
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(Box::pin(run(options)))
+}
+
+async fn run(options: Options) -> Result<ExitCode> {
     let mut report = Report::default();
+    if options.only == [Part::Net] {
+        let Options { ports, members, harms, hosts, .. } = options;
+        let size = net::Size { ports, members, harms, hosts };
+        let measured = Box::pin(net::measure(size, &mut report)).await;
+        return print(&options, &report, measured);
+    }
+    let lab = Lab::start(&options.binary, &options.data_dir).await?;
     let measured = tokio::select! {
         done = measure(&lab, &options, &mut report) => done,
         stopped = asked_to_stop() => stopped,
     };
     let cleaned = lab.clean().await;
+    print(&options, &report, measured.and(cleaned))
+}
+
+fn print(options: &Options, report: &Report, measured: Result<()>) -> Result<ExitCode> {
     // What was measured before something broke is still worth reading.
     print!("{}", report.table());
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report).context("failed to render the figures")?;
+        let text = serde_json::to_string_pretty(report).context("failed to render the figures")?;
         std::fs::write(path, text + "\n").with_context(|| format!("failed to write {}", path.display()))?;
     }
-    measured.and(cleaned).map(|()| ExitCode::SUCCESS)
+    measured.map(|()| ExitCode::SUCCESS)
 }
 
 /// Returns when interrupted or told to end: machines started by hand would stay otherwise.

@@ -47,7 +47,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             ],
         ),
         ("testkit", &["process", "pki"]),
-        ("bench", &["crds", "host", "process"]),
+        ("bench", &["agent", "control-loop", "crds", "dns", "host", "pki", "process", "testkit"]),
         ("xtask", &["crds"]),
     ])
 }
