@@ -14,6 +14,9 @@ use crate::{Error, Result};
 /// How long a killed process may take to go before we call it stuck.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
 
+/// A thread of the kernel's, in the flags of `/proc/PID/stat` (`include/linux/sched.h`).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
 /// A process, told apart from earlier and later ones with its pid by when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,11 +28,14 @@ pub struct ProcessId {
 }
 
 /// What `/proc/PID/stat` says that matters here.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: char,
     threads: u64,
     pub(crate) start_time: u64,
+    kernel_thread: bool,
+    /// Where its environment begins and ends in its memory; both 0 while the kernel puts a program in its place.
+    environment: (u64, u64),
 }
 
 impl Stat {
@@ -42,9 +48,27 @@ impl Stat {
         let (_, fields) = line.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let threads = fields.nth(16)?.parse().ok()?;
+        let flags: u64 = fields.nth(5)?.parse().ok()?;
+        let threads = fields.nth(10)?.parse().ok()?;
         let start_time = fields.nth(1)?.parse().ok()?;
-        Some(Stat { state, threads, start_time })
+        // Linux before 3.5 ends earlier.
+        let environment = match (fields.nth(27), fields.next()) {
+            (Some(start), Some(end)) => (start.parse().ok()?, end.parse().ok()?),
+            _ => (0, 0),
+        };
+        Some(Stat { state, threads, start_time, kernel_thread: flags & PF_KTHREAD != 0, environment })
+    }
+
+    /// Neither a thread of the kernel's nor one that has ended.
+    pub(crate) fn may_have_environment(&self) -> bool {
+        !self.kernel_thread && !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Whether so many bytes are all that `/proc/PID/environ` has to say. Fewer when they were read while the kernel put a
+    /// program in its place: then the environment is not there yet, or what was being read is gone.
+    pub(crate) fn environment_is(&self, bytes: usize) -> bool {
+        let (start, end) = self.environment;
+        end != 0 && end.saturating_sub(start) == bytes as u64
     }
 
     /// PID 1 may be slow to reap an orphan: until it does, the dead process still has its pid. Its first thread may be gone
@@ -217,7 +241,20 @@ ctypes.CDLL(None).pthread_exit(None)
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', threads: 1, start_time: 777 }));
+        let told = Stat { state: 'S', threads: 1, start_time: 777, kernel_thread: false, environment: (0, 0) };
+        assert_eq!(Stat::parse(line), Some(told));
+    }
+
+    #[test]
+    fn an_environment_is_whole_when_all_of_it_was_read() {
+        let told = Stat { state: 'S', threads: 1, start_time: 777, kernel_thread: false, environment: (64, 128) };
+        assert!(told.environment_is(64) && !told.environment_is(32) && !told.environment_is(0));
+        assert!(!Stat { environment: (0, 0), ..told }.environment_is(0), "between two programs");
+        assert!(Stat { environment: (64, 64), ..told }.environment_is(0), "started without one");
+        let own = fs::read("/proc/self/environ").unwrap().len();
+        assert!(Stat::read(std::process::id() as i32).unwrap().environment_is(own));
+        assert!(told.may_have_environment() && !Stat { kernel_thread: true, ..told }.may_have_environment());
+        assert!(!Stat { state: 'Z', ..told }.may_have_environment());
     }
 
     proptest! {
