@@ -90,6 +90,9 @@ pub struct Capabilities {
     /// QEMU's version.
     #[serde(default)]
     pub qemu: String,
+    /// HAProxy's version, which LoadBalancers with HTTP need; empty when there is none.
+    #[serde(default)]
+    pub haproxy: String,
     /// Whether SecurityGroups can be enforced: bridged packets can be filtered with connections in mind.
     #[serde(default)]
     pub stateful_filter: bool,

@@ -1,6 +1,9 @@
 //! LoadBalancer: one address, many Ports behind it (FiberLB).
 
 pub mod judge;
+pub mod route;
+
+pub use route::{PathMatch, PathMatchType, Route, RouteMatch};
 
 use std::collections::BTreeMap;
 
@@ -9,8 +12,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Connections to a ServiceIP, shared out among Ports of its network. Each is translated on the host of whoever began it, so the
-/// Port that gets it sees who that is.
+/// Connections to a ServiceIP, or the HTTP requests in them, shared out among Ports of its network, on the host of whoever began them.
+/// The Port that gets one sees who that is.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "photoncloud.dev",
@@ -31,8 +34,14 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "!has(self.healthCheck) || has(self.healthCheck.port) || self.listeners.exists(l, l.protocol == 'TCP')")
+    "!has(self.healthCheck) || has(self.healthCheck.port) || self.listeners.exists(l, l.protocol != 'UDP')")
     .message("give the port that is checked: no listener speaks TCP").field_path(".healthCheck.port"))]
+#[x_kube(validation = Rule::new(
+    "self.listeners.all(l, l.protocol == 'UDP' || self.listeners.exists_one(o, o.protocol != 'UDP' && o.port == l.port))")
+    .message("two listeners that are reached by TCP must not have one port").field_path(".listeners"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.routes) || size(self.routes) == 0 || self.listeners.exists(l, l.protocol == 'HTTP')")
+    .message("routes go with a listener that speaks HTTP").field_path(".routes"))]
 pub struct LoadBalancerSpec {
     /// ServiceIP of this namespace; its network's Ports are the backends.
     #[serde(rename = "serviceIP")]
@@ -42,16 +51,21 @@ pub struct LoadBalancerSpec {
     #[schemars(length(min = 1, max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["protocol", "port"]))]
     pub listeners: Vec<Listener>,
-    /// Who answers. A Port that several select counts with the first.
+    /// Who answers, and with HTTP what no route matches. A Port that several select counts with the first.
     #[schemars(length(min = 1, max = 16))]
     pub backends: Vec<BackendGroup>,
+    /// Requests that other backends answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub routes: Vec<Route>,
     /// Whether a client stays with one backend; each connection goes to the next one when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_affinity: Option<SessionAffinity>,
     /// How is found out who can answer; all Ports are taken to be able when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// How long connections to a backend that gets no new ones may go on, in seconds. Then they are cut.
+    /// How long connections to a backend that gets no new ones may go on, in seconds. Then they are cut. With HTTP, how long what is
+    /// asked may take after something has changed in the network's load balancing.
     #[serde(default = "half_a_minute")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: u32,
@@ -61,14 +75,16 @@ fn half_a_minute() -> u32 {
     30
 }
 
-/// A protocol with ports.
+/// What is spoken at a port.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ListenerProtocol {
-    /// TCP.
+    /// TCP: connections are shared out.
     Tcp,
-    /// UDP.
+    /// UDP: datagrams are.
     Udp,
+    /// HTTP: requests are, by their routes.
+    Http,
 }
 
 impl ListenerProtocol {
@@ -78,7 +94,20 @@ impl ListenerProtocol {
         match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Http => "HTTP",
         }
+    }
+
+    /// Whether it is reached by UDP; by TCP if not.
+    #[must_use]
+    pub fn is_udp(self) -> bool {
+        self == Self::Udp
+    }
+
+    /// Whether requests are looked into.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        self == Self::Http
     }
 }
 
@@ -86,7 +115,7 @@ impl ListenerProtocol {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
-    /// `TCP` or `UDP`.
+    /// `TCP`, `UDP` or `HTTP`.
     pub protocol: ListenerProtocol,
     /// Port that clients speak to.
     #[schemars(range(min = 1, max = 65_535))]
@@ -145,7 +174,8 @@ pub struct SessionAffinity {
     /// `ClientIP`.
     #[serde(rename = "type")]
     pub type_: AffinityType,
-    /// How long after a client's last new connection it is remembered, in seconds.
+    /// How long after a client's last new connection it is remembered, in seconds. With HTTP nobody is remembered: whom a client comes to
+    /// is worked out of its address, and changes for few when backends do.
     #[serde(default = "three_hours")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u32,
@@ -178,7 +208,7 @@ pub struct HealthCheck {
     /// `TCP` or `HTTP`.
     #[serde(rename = "type")]
     pub type_: CheckType,
-    /// Port that is asked; default the first TCP listener's target port.
+    /// Port that is asked; default the target port of the first listener that is reached by TCP, or of the route that selects a Port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<u16>,

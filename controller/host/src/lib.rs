@@ -16,5 +16,6 @@ pub mod link;
 pub mod nameserver;
 pub mod netns;
 pub mod nft;
+pub mod proxy;
 pub mod qemu;
 pub mod tap;

@@ -4,7 +4,7 @@
 
 use kube::ResourceExt;
 
-use super::{CheckType, HealthCheck, Listener, ListenerProtocol};
+use super::{BackendGroup, CheckType, HealthCheck, Listener};
 use crate::{Host, LoadBalancer, Port, ServiceIP, condition};
 
 /// What a Port is to a LoadBalancer.
@@ -20,17 +20,28 @@ impl LoadBalancer {
     /// What the Port, one of the ServiceIP's network, is to this; none when it is not selected, or is on no host, or goes.
     #[must_use]
     pub fn backend(&self, port: &Port) -> Option<Backend> {
-        let labels = port.labels();
-        let selects = |wanted: &std::collections::BTreeMap<String, String>| {
-            wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-        };
-        let group = self.spec.backends.iter().find(|group| selects(&group.selector.match_labels))?;
+        let mut all = self.groups().filter_map(|(groups, _)| self.backend_of(groups, port));
+        let first = all.next()?;
+        // Whoever answers some requests is one that gets new ones.
+        Some(all.fold(first, |one, other| if one.weight > 0 { one } else { other }))
+    }
+
+    /// What it is to these groups, the LoadBalancer's own or those of one of its routes.
+    #[must_use]
+    pub fn backend_of(&self, groups: &[BackendGroup], port: &Port) -> Option<Backend> {
+        let group = groups.iter().find(|group| group.selects(port))?;
         let is_here = port.spec.ip.is_some() && port.spec.mac.is_some() && port.spec.host.is_some();
         if !is_here || port.metadata.deletion_timestamp.is_some() {
             return None;
         }
         let answers = self.spec.health_check.is_none() || self.is_told_healthy(port);
         Some(Backend { weight: group.weight, healthy: answers && group.weight > 0 })
+    }
+
+    /// All its groups, with the port that a route says its have.
+    fn groups(&self) -> impl Iterator<Item = (&[BackendGroup], Option<u16>)> {
+        let routes = self.spec.routes.iter().map(|route| (route.backends.as_slice(), route.target_port));
+        std::iter::once((self.spec.backends.as_slice(), None)).chain(routes)
     }
 
     /// Whether the Port's host says that it answers this LoadBalancer's checks. Who has not answered yet does not.
@@ -51,17 +62,32 @@ impl LoadBalancer {
             other.spec.service_ip == self.spec.service_ip
                 && other.metadata.deletion_timestamp.is_none()
                 && age(other) < age(self)
-                && other.spec.listeners.iter().any(|one| (one.protocol, one.port) == (listener.protocol, listener.port))
+                && other.spec.listeners.iter().any(|one| one.excludes(listener))
         });
         older.min_by_key(|other| age(other))
     }
 
-    /// The port that its health check asks; none without a check.
+    /// The port at which its health check asks that Port; none without a check.
     #[must_use]
-    pub fn checked_port(&self) -> Option<u16> {
+    pub fn checked_port(&self, port: &Port) -> Option<u16> {
         let check = self.spec.health_check.as_ref()?;
-        let first = || self.spec.listeners.iter().find(|listener| listener.protocol == ListenerProtocol::Tcp);
-        check.port.or_else(|| first().map(Listener::target))
+        let of_route = || self.groups().find(|(groups, _)| groups.iter().any(|group| group.selects(port)))?.1;
+        let first = || self.spec.listeners.iter().find(|listener| !listener.protocol.is_udp()).map(Listener::target);
+        check.port.or_else(of_route).or_else(first)
+    }
+}
+
+impl BackendGroup {
+    fn selects(&self, port: &Port) -> bool {
+        let labels = port.labels();
+        self.selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl Listener {
+    /// Whether only one of the two can be had at one address.
+    fn excludes(&self, other: &Listener) -> bool {
+        (self.protocol.is_udp(), self.port) == (other.protocol.is_udp(), other.port)
     }
 }
 
@@ -97,6 +123,7 @@ impl ServiceIP {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use super::super::ListenerProtocol;
     use super::*;
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -145,7 +172,39 @@ mod tests {
             json!([{"loadBalancer": "other", "healthy": true}, {"loadBalancer": "lb", "healthy": false}])
         ));
         assert!(healthy(json!([{"loadBalancer": "lb", "healthy": true}])));
-        assert_eq!(lb.checked_port(), Some(80));
+        assert_eq!(lb.checked_port(&port(json!({"app": "web"}), json!({}))), Some(80));
+    }
+
+    #[test]
+    fn whom_a_route_selects_is_a_backend_and_is_asked_at_its_port() {
+        let routes = json!({
+            "listeners": [{"protocol": "UDP", "port": 53}, {"protocol": "HTTP", "port": 80, "targetPort": 8080}],
+            "routes": [{"backends": [{"selector": {"matchLabels": {"app": "api"}}, "weight": 2}], "targetPort": 9000},
+                {"backends": [{"selector": {"matchLabels": {"app": "old"}}}]}],
+            "healthCheck": {"type": "TCP"}});
+        let lb = balancer("lb", 1, routes);
+        let of = |app: &str| {
+            let port = port(json!({"app": app}), json!({"backendHealth": [{"loadBalancer": "lb", "healthy": true}]}));
+            (lb.backend(&port).map(|one| (one.weight, one.healthy)), lb.checked_port(&port))
+        };
+        assert_eq!(of("api"), (Some((2, true)), Some(9000)));
+        assert_eq!(of("old"), (Some((1, true)), Some(8080)), "with 0 elsewhere, it answers by its route");
+        assert_eq!(of("none").0, None);
+        let api = port(json!({"app": "api"}), json!({}));
+        assert_eq!(lb.backend_of(&lb.spec.backends, &api), None);
+    }
+
+    #[test]
+    fn http_has_a_port_that_tcp_would_have_too() {
+        let all = [
+            balancer("old", 1, json!({"listeners": [{"protocol": "HTTP", "port": 80}]})),
+            balancer(
+                "young",
+                2,
+                json!({"listeners": [{"protocol": "TCP", "port": 80}, {"protocol": "UDP", "port": 80}]}),
+            ),
+        ];
+        assert_eq!(all[1].own_listeners(&all).map(|one| one.protocol).collect::<Vec<_>>(), [ListenerProtocol::Udp]);
     }
 
     #[test]

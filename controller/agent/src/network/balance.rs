@@ -64,8 +64,8 @@ impl HostHands {
     /// Ends all conversations with backends, which the kernel would translate no more once the tables are gone. First nobody answers
     /// for a service any longer, so what is left of a conversation does not come to its old backend again: it is refused.
     async fn end_all(&self, wanted: &Wanted, namespace: &Namespace) -> Result<(), Error> {
-        let nobody =
-            Balancer { services: Vec::new(), here: Vec::new(), gateway: wanted.gateway, subnet: wanted.subnet };
+        let (gateway, subnet) = (wanted.gateway, wanted.subnet);
+        let nobody = Balancer { services: Vec::new(), here: Vec::new(), gateway, subnet, proxy: None };
         let place = self.filter_place(wanted, &wanted.balancer)?;
         let done = balancer::ensure(&place, &link(&wanted.bridge)?, &nobody, &mut Stands::default()).await;
         done.map_err(|source| nft_failed("balance connections", source))?;

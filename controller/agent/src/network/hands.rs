@@ -11,6 +11,7 @@ use host::link::{Bridge, Change, Links, Peer, Vxlan, watch_namespace};
 use host::nameserver;
 use host::netns::{self, Namespace, Namespaces};
 use host::nft::{self, Place};
+use host::proxy;
 use process::ProcessId;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,7 @@ use super::error::Error;
 use super::health::Health;
 use super::naming;
 use super::plan::Wanted;
+use super::proxying;
 use super::reach::{Elsewhere, Reach};
 use super::terms::{addresses, guest, link, reservation, server};
 use crate::dns::Tenants;
@@ -52,13 +54,13 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The way of its nodes to the API, or none; before any guest learns of the network.
     fn ensure_api_door(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
-    /// What load balancers say of connections, or nothing of it where there are none; after the taps are there.
+    /// What load balancers say of connections and requests, or nothing of it where there are none; after the taps are there.
     fn ensure_balancer(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
     fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The name server with the names of the network and its tenant.
     fn ensure_dns(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
-    /// Calls `wake` whenever something in the namespace changes, or its dnsmasq or name server ends.
+    /// Calls `wake` whenever something in the namespace changes, or its dnsmasq, name server or HTTP proxy ends.
     fn watch(
         &self,
         wanted: &Wanted,
@@ -240,7 +242,9 @@ impl Hands for HostHands {
     }
 
     async fn ensure_balancer(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        self.balance(wanted).await
+        let mut changes = self.balance(wanted).await?;
+        changes.extend(self.proxy(wanted).await?);
+        Ok(changes)
     }
 
     async fn ensure_dns(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -254,6 +258,7 @@ impl Hands for HostHands {
         let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
         let dhcp = running.and_then(|running| running.id());
         let dns = nameserver::observe(&self.dns_state(&wanted.owner.uid)).ok().flatten();
+        let http = proxy::observe(&self.proxy_state(&wanted.owner.uid)).ok().flatten();
         let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
         Ok(tokio::spawn(async move {
             let end_of = async |process: Option<ProcessId>| match process {
@@ -279,6 +284,7 @@ impl Hands for HostHands {
             tokio::select! {
                 () = end_of(dhcp) => {}
                 () = end_of(dns) => {}
+                () = end_of(http) => {}
                 () = changes => {}
                 () = elsewhere => {}
             }
@@ -293,13 +299,14 @@ impl Hands for HostHands {
         self.tenants.forget(uid);
         self.health.forget(uid);
         self.drains.forget(uid);
+        failures.extend(proxy::remove(&self.proxy_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(nameserver::remove(&self.dns_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(dnsmasq::remove(&self.dhcp_state(uid), uid).await.err().map(|error| sentence(&error)));
         failures.extend(self.namespaces.delete(netns).await.err().map(|error| sentence(&error)));
         if failures.is_empty() {
             // Last: as long as the directory is there, a later run knows what to remove.
             layout::remove(&self.layout.network(uid))?;
-            for owner in [uid.to_owned(), naming::user_of(uid)] {
+            for owner in [uid.to_owned(), naming::user_of(uid), proxying::user_of(uid)] {
                 failures.extend(self.user_ids.give_back(&owner).err().map(|error| sentence(&error)));
             }
         }

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use crds::load_balancer::{HealthCheck, ListenerProtocol};
+use crds::load_balancer::{BackendGroup, HealthCheck, Listener};
 use crds::{LoadBalancer, Port, ServiceIP};
-use host::balancer::{Backend, Balancer, Protocol, Service, ServiceId};
+use host::balancer::{Backend, Balancer, Protocol, Proxied, Service, ServiceId};
+use host::link::stable_mac;
+use host::proxy::Proxy;
 use kube::ResourceExt;
 
 use super::error::Error;
 use super::groups::Ability;
 use super::plan::{Refused, Wanted, WantedPort};
 use super::reach::Reach;
+use super::routes::{self, Answerer};
 use super::terms::link;
 use control_loop::{Failure, sentence};
 
@@ -26,6 +29,8 @@ pub struct Services {
     pub addresses: Vec<ServiceAddress>,
     /// Connections to them, when there is a load balancer and this host can translate.
     pub balancer: Option<Balancer>,
+    /// The requests in them, when there is one for HTTP and this host can translate.
+    pub proxy: Option<Proxy>,
     /// How long connections to a backend may go on that gets no new ones, in seconds.
     pub drains: BTreeMap<ServiceId, u32>,
     /// What is asked of the backends here.
@@ -113,7 +118,7 @@ pub fn balance(
     services.complete = !matches!(wanted.reach, Reach::Unknown);
     let live: Vec<Arc<LoadBalancer>> =
         balancers.iter().filter(|one| one.metadata.deletion_timestamp.is_none()).cloned().collect();
-    let (mut all, mut here) = (Vec::new(), BTreeMap::new());
+    let (mut all, mut here, mut proxy) = (Vec::new(), BTreeMap::new(), Proxy::default());
     let mut ordered: Vec<&Arc<LoadBalancer>> = live.iter().collect();
     ordered.sort_by_key(|one| one.name_any());
     for balancer in ordered {
@@ -121,50 +126,70 @@ pub fn balance(
         let vip = services.addresses.iter_mut().find(|one| one.name == balancer.spec.service_ip);
         let Some(vip) = vip else { continue };
         vip.balancers.push(name.clone());
-        let mut backends = Vec::new();
+        let mut answerers = Vec::new();
         for port in ports {
             let (Some(backend), Some(address)) = (balancer.backend(port), reachable(wanted, port)) else { continue };
             let uid = port.uid().unwrap_or_default();
             let local = wanted.ports.iter().find(|one| one.uid == uid);
             if let Some(local) = local {
                 here.insert(local.tap.clone(), address);
-                services.checks.extend(check(balancer, local, backend.healthy));
+                services.checks.extend(check(balancer, port, local, backend.healthy));
             }
             let found = local.and_then(|_| healthy(&uid, &name)).filter(|_| balancer.spec.health_check.is_some());
-            if backend.weight > 0 && found.unwrap_or(backend.healthy) {
-                backends.push(Backend { address, weight: backend.weight });
-            }
-        }
-        backends.sort_unstable();
-        for listener in balancer.own_listeners(&live) {
-            let protocol = match listener.protocol {
-                ListenerProtocol::Tcp => Protocol::Tcp,
-                ListenerProtocol::Udp => Protocol::Udp,
+            let share = move |groups: &[BackendGroup]| {
+                let one = balancer.backend_of(groups, port)?;
+                (one.weight > 0 && found.unwrap_or(one.healthy)).then_some(one.weight)
             };
-            let id = ServiceId::of(&balancer.uid().unwrap_or_default(), protocol, listener.port);
-            services.drains.insert(id, balancer.spec.drain_seconds);
-            all.push(Service {
-                id,
-                protocol,
-                address: vip.address,
-                port: listener.port,
-                target_port: listener.target(),
-                backends: backends.clone(),
-                affinity: balancer.spec.session_affinity.as_ref().map(|affinity| affinity.timeout_seconds),
-            });
+            answerers.push(Answerer { address, share: Box::new(share) });
+        }
+        for listener in balancer.own_listeners(&live) {
+            if listener.protocol.is_http() {
+                proxy.listeners.push(routes::listener(balancer, listener, vip.address, &answerers)?);
+                proxy.drain = proxy.drain.max(balancer.spec.drain_seconds);
+                continue;
+            }
+            let service = service(balancer, listener, vip.address, backends(&balancer.spec.backends, &answerers));
+            services.drains.insert(service.id, balancer.spec.drain_seconds);
+            all.push(service);
         }
     }
-    if !all.is_empty() && ability.is_ok() {
+    if ability.is_ok() && !(all.is_empty() && proxy.listeners.is_empty()) {
         let here = here.into_iter().map(|(tap, address)| Ok((link(&tap)?, address)));
+        let own = services.addresses.iter().map(|one| one.address);
+        let own = [wanted.gateway].into_iter().chain(own).collect();
+        services.proxy = (!proxy.listeners.is_empty()).then_some(proxy);
         services.balancer = Some(Balancer {
             services: all,
             here: here.collect::<Result<_, Error>>()?,
             gateway: wanted.gateway,
             subnet: wanted.subnet,
+            proxy: services.proxy.is_some().then(|| Proxied { mac: stable_mac(&wanted.owner.uid), own }),
         });
     }
     wanted.services = services;
     Ok(())
+}
+
+/// Connections to the listener at that address.
+fn service(balancer: &LoadBalancer, listener: &Listener, address: Ipv4Addr, backends: Vec<Backend>) -> Service {
+    let protocol = if listener.protocol.is_udp() { Protocol::Udp } else { Protocol::Tcp };
+    Service {
+        id: ServiceId::of(&balancer.uid().unwrap_or_default(), protocol, listener.port),
+        protocol,
+        address,
+        port: listener.port,
+        target_port: listener.target(),
+        backends,
+        affinity: balancer.spec.session_affinity.as_ref().map(|affinity| affinity.timeout_seconds),
+    }
+}
+
+/// Who gets new connections.
+fn backends(groups: &[BackendGroup], answerers: &[Answerer<'_>]) -> Vec<Backend> {
+    let backend = |one: &Answerer<'_>| Some(Backend { address: one.address, weight: (one.share)(groups)? });
+    let mut all: Vec<Backend> = answerers.iter().filter_map(backend).collect();
+    all.sort_unstable();
+    all
 }
 
 /// The port's own address, if there is a way to it.
@@ -179,8 +204,8 @@ fn reachable(wanted: &Wanted, port: &Port) -> Option<Ipv4Addr> {
     (here || there).then_some(address)
 }
 
-fn check(balancer: &LoadBalancer, port: &WantedPort, told: bool) -> Option<Check> {
-    let (question, target) = (balancer.spec.health_check.clone()?, balancer.checked_port()?);
+fn check(balancer: &LoadBalancer, object: &Port, port: &WantedPort, told: bool) -> Option<Check> {
+    let (question, target) = (balancer.spec.health_check.clone()?, balancer.checked_port(object)?);
     Some(Check {
         port: port.uid.clone(),
         name: port.name.clone(),
@@ -195,6 +220,7 @@ fn check(balancer: &LoadBalancer, port: &WantedPort, told: bool) -> Option<Check
 mod tests {
     use super::super::plan::{samples, wanted};
     use super::*;
+    use crds::load_balancer::ListenerProtocol;
     use serde_json::{Value, json};
 
     fn object(kind: &str, name: &str, spec: Value, status: Value) -> Value {
@@ -245,6 +271,36 @@ mod tests {
         assert!(services.checks.is_empty());
         let unable = plan(&[web(2, "host0")], None, Err("cannot".into()), None);
         assert_eq!((unable.balancer, unable.addresses.len()), (None, 1));
+    }
+
+    #[test]
+    fn requests_go_where_their_route_says_and_to_whom_it_selects() {
+        let mut lb = (*balancer(None)).clone();
+        lb.spec.listeners[0].protocol = ListenerProtocol::Http;
+        lb.spec.routes = serde_json::from_value(json!([{"hostnames": ["a.example", "*.b.example"], "targetPort": 9000,
+            "matches": [{"path": {"value": "/api"}}, {"path": {"type": "Exact", "value": "/"}}],
+            "backends": [{"selector": {"matchLabels": {"app": "web"}}, "weight": 0},
+                {"selector": {"matchLabels": {"app": "api"}}, "weight": 5}]}]))
+        .unwrap();
+        let mut api = (*samples::port(3)).clone();
+        api.metadata.labels = Some([("app".to_owned(), "api".to_owned())].into());
+        api.spec.host = Some("host0".to_owned());
+        let ports = [web(2, "host0"), Arc::new(api)];
+        let mut wanted = wanted(&samples::names(), &samples::network(), &ports).unwrap();
+        settle(&mut wanted, &[service("vip", "net", "10.9.0.50")]);
+        wanted.reach = Reach::Here;
+        balance(&mut wanted, &[Arc::new(lb)], &ports, &Ok(()), |_, _| None).unwrap();
+        let proxy = wanted.services.proxy.unwrap();
+        let [one] = &proxy.listeners[..] else { panic!("{proxy:?}") };
+        let servers = |pool: &host::proxy::Pool| {
+            pool.servers.iter().map(|one| (one.address.octets()[3], one.port, one.weight)).collect::<Vec<_>>()
+        };
+        assert_eq!((servers(&one.rest), one.port, proxy.drain), (vec![(2, 8080, 2)], 80, 7));
+        assert_eq!(one.routes.len(), 4, "each host with each path");
+        assert!(one.routes.iter().all(|route| servers(&route.pool) == [(3, 9000, 5)]));
+        let balancer = wanted.services.balancer.unwrap();
+        assert!(balancer.services.is_empty());
+        assert_eq!(balancer.proxy.unwrap().own, [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 50)]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use crds::condition::{READY, set};
 use crds::host::{Capabilities, Capacity};
 use crds::{Host, HostStatus};
+use host::proxy;
+use host::qemu::start::{PROGRAM, PROGRAM_VARIABLE};
 use jiff::Timestamp;
 use tokio::process::Command;
 
@@ -40,7 +42,8 @@ fn capacity() -> Capacity {
     }
 }
 
-/// What this machine can do. A QEMU that is missing is told here, and again by the machine that needs it.
+/// What this machine can do. A QEMU or HAProxy that is missing is told here, and again by
+/// what needs it.
 pub(super) async fn observe_capabilities(registration: &Registration) -> Capabilities {
     let accelerator = &registration.accelerator;
     let uname = rustix::system::uname();
@@ -48,16 +51,17 @@ pub(super) async fn observe_capabilities(registration: &Registration) -> Capabil
         accelerator: accelerator.accelerator.to_string(),
         accelerator_reason: accelerator.reason.clone(),
         kernel: uname.release().to_string_lossy().into_owned(),
-        qemu: qemu_version().await.unwrap_or_default(),
+        qemu: version(PROGRAM, PROGRAM_VARIABLE, "--version").await.unwrap_or_default(),
+        haproxy: version(proxy::PROGRAM, proxy::PROGRAM_VARIABLE, "-v").await.unwrap_or_default(),
         stateful_filter: registration.filter.is_ok(),
         stateful_filter_reason: registration.filter.clone().err().unwrap_or_default(),
     }
 }
 
-async fn qemu_version() -> Option<String> {
-    use host::qemu::start::{PROGRAM, PROGRAM_VARIABLE};
-    let program = process::find_program(PROGRAM, PROGRAM_VARIABLE).ok()?;
-    let output = Command::new(program).arg("--version").kill_on_drop(true).output().await.ok()?;
+/// What follows the word "version" in what a program says when it is asked so.
+async fn version(program: &str, variable: &str, ask: &str) -> Option<String> {
+    let program = process::find_program(program, variable).ok()?;
+    let output = Command::new(program).arg(ask).kill_on_drop(true).output().await.ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split_whitespace().skip_while(|word| *word != "version").nth(1).map(str::to_owned)
 }

@@ -220,3 +220,86 @@ async fn connections_go_to_who_answers_on_either_host_and_nothing_stays_behind()
     one.until(|| !one.ip(netns, &["address", "show", "dev", &bridge]).contains("10.77.0.50")).await;
     services.go().await;
 }
+
+/// What is answered to one request, whole.
+async fn request(client: &Namespace, path: &str) -> io::Result<String> {
+    let connected = tokio::time::timeout(DEADLINE, netns::connect_tcp(client, (SERVICE, 80).into())).await?;
+    let mut stream = connected.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+    let mut said = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut said)).await??;
+    Ok(said)
+}
+
+/// Answers requests with its number.
+async fn serve_http(guest: &Guest, number: u8) -> AbortOnDropHandle<()> {
+    let at = SocketAddr::from((Ipv4Addr::new(10, 77, 0, number), 8081));
+    let listener = netns::listen_tcp(&namespace(guest).await, at).await.unwrap();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.is_ok_and(|count| count > 0) {}
+                let said = format!("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
+                let _ = stream.write_all(said.as_bytes()).await;
+            });
+        }
+    }))
+}
+
+async fn until_requests_are_answered_by(client: &Namespace, path: &str, number: u8) {
+    let begun = Instant::now();
+    loop {
+        let said = request(client, path).await;
+        if said.as_ref().is_ok_and(|said| said.ends_with(&format!("\r\n\r\n{number}"))) {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{path}: {said:?}, not {number}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn one_proxy(house: &House) -> process::ProcessId {
+    house.until(|| house.proxies().len() == 1).await;
+    process::ProcessId::of(house.proxies()[0]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_go_by_their_routes_and_the_proxy_is_adopted_repaired_and_goes_with_the_last() {
+    let mut services = Services::new().await;
+    let _servers = [serve_http(&services.near, 3).await, serve_http(&services.far, 4).await];
+    services.one.label_port("far", json!({"app": "api"})).await;
+    let api = json!([{"matches": [{"path": {"value": "/api"}}], "backends": [{"selector": {"matchLabels": {"app": "api"}},
+        "weight": 1}]}]);
+    let mut spec = balancer(80, 1, None);
+    spec["listeners"][0] = json!({"protocol": "HTTP", "port": 80, "targetPort": 8081});
+    spec["routes"] = api;
+    services.one.apply_balancer("web", spec).await;
+    until_requests_are_answered_by(&services.asks, "/", 3).await;
+    until_requests_are_answered_by(&services.asks, "/api/x", 4).await;
+
+    let before = one_proxy(&services.one).await;
+    services.one.stop().await;
+    services.one.start().await;
+    services.one.settled_writes().await;
+    assert_eq!(one_proxy(&services.one).await, before, "it is adopted");
+    before.signal(rustix::process::Signal::KILL).unwrap();
+    before.exited().await;
+    until_requests_are_answered_by(&services.asks, "/", 3).await;
+    let repaired = || services.one.api.objects("events").iter().any(|event| event["action"] == json!("ProxyStarted"));
+    services.one.until(repaired).await;
+
+    // What a route has no backend for is said so, and the rest goes on.
+    services.one.label_port("far", json!({"app": null})).await;
+    let begun = Instant::now();
+    while !request(&services.asks, "/api").await.is_ok_and(|said| said.contains(" 503 ")) {
+        assert!(begun.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until_requests_are_answered_by(&services.asks, "/", 3).await;
+    services.one.delete("loadbalancers", "web").await;
+    services.one.until(|| services.one.proxies().is_empty() && services.two.proxies().is_empty()).await;
+    assert!(request(&services.asks, "/").await.is_err());
+    services.one.delete("serviceips", "vip").await;
+    services.go().await;
+}

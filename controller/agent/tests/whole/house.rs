@@ -273,6 +273,10 @@ impl House {
         self.processes("dnsmasq")
     }
 
+    pub fn proxies(&self) -> Vec<i32> {
+        self.processes("haproxy")
+    }
+
     pub fn name_servers(&self) -> Vec<i32> {
         self.processes(NAME_SERVER)
     }
@@ -315,7 +319,7 @@ impl House {
         let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut left: Vec<String> = names.filter(|name| name.starts_with(&prefix) || *name == switch).collect();
-        for program in ["qemu", "dnsmasq", NAME_SERVER] {
+        for program in ["qemu", "dnsmasq", "haproxy", NAME_SERVER] {
             left.extend(self.processes(program).iter().map(|pid| format!("{program} {pid}")));
         }
         for dir in ["vms", "volumes", "networks"] {
@@ -337,7 +341,7 @@ impl Drop for House {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        for program in ["qemu", "dnsmasq", NAME_SERVER] {
+        for program in ["qemu", "dnsmasq", "haproxy", NAME_SERVER] {
             for id in self.processes(program).into_iter().filter_map(process::ProcessId::of) {
                 let _ = id.signal(rustix::process::Signal::KILL);
             }

@@ -19,6 +19,11 @@
 //! A guest may be its own backend. Then it would hear itself under its own address and drop that; it hears the network's instead, and
 //! its bridge port may send back where it received from, except to all.
 
+//!
+//! Of what a proxy here says under its clients' addresses ([`crate::proxy`]) the answers are addressed to the clients. So such
+//! conversations are marked as they begin; the answers are then given to the bridge itself instead of to the guest, and a route for this
+//! mark alone ([`crate::link::Links::ensure_kept`]) says that they are meant for a process here.
+
 mod render;
 mod service;
 
@@ -31,8 +36,11 @@ use crate::link::{Change, Changes, LinkName};
 use crate::netns;
 use crate::nft::{self, Done, Family};
 
+/// Mark of what answers a proxy here.
+pub const PROXY_MARK: u32 = 0x0400_0000;
+
 pub use crate::nft::{Error, Place, Result};
-pub use service::{Backend, Balancer, Protocol, Service, ServiceId};
+pub use service::{Backend, Balancer, Protocol, Proxied, Service, ServiceId};
 
 /// How both tables were written last and how they were listed then: to be kept across restarts, and handed in the next time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

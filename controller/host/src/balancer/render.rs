@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::service::{Backend, Balancer, Service};
+use super::PROXY_MARK;
+use super::service::{Backend, Balancer, Proxied, Service};
 use crate::firewall::CHECK_MARK;
 use crate::nft::{Element, Table};
 
@@ -38,6 +39,9 @@ pub(super) fn translation(balancer: &Balancer) -> Table {
         format!("meta mark and {CHECK_MARK:#x} == {CHECK_MARK:#x} ip saddr != {} notrack", balancer.gateway),
     ];
     table.chains.insert("asking".to_owned(), asking);
+    if let Some(proxy) = &balancer.proxy {
+        add_proxy(&mut table, proxy);
+    }
     for (_, address) in &balancer.here {
         table.elements.insert(element(SELVES, format!("{address} . {address}"), None));
     }
@@ -47,7 +51,21 @@ pub(super) fn translation(balancer: &Balancer) -> Table {
     table
 }
 
-/// Where a frame that goes back where it came from is stopped, unless it is for one alone.
+/// Where what a proxy says under another's address is noted, and what answers it is marked: after connection tracking has looked (-200),
+/// before addresses are translated.
+fn add_proxy(table: &mut Table, proxy: &Proxied) {
+    let own: Vec<String> = proxy.own.iter().map(Ipv4Addr::to_string).collect();
+    let (base, own) = (|hook: &str| format!("type filter hook {hook} priority -150; policy accept;"), own.join(", "));
+    let asks = format!("meta l4proto tcp ip saddr != {{ {own} }} ct mark set ct mark or {PROXY_MARK:#x}");
+    table.chains.insert("proxy_asks".to_owned(), vec![base("output"), asks]);
+    let answers = format!(
+        "ct mark and {PROXY_MARK:#x} == {PROXY_MARK:#x} ct direction reply meta mark set meta mark or {PROXY_MARK:#x}"
+    );
+    table.chains.insert("proxy_answers".to_owned(), vec![base("prerouting"), answers]);
+}
+
+/// Where a frame that goes back where it came from is stopped, unless it is for one alone; and where an answer to a proxy is given to the
+/// bridge itself.
 pub(super) fn reflection(balancer: &Balancer) -> Table {
     let mut table = Table::default();
     table.sets.insert(REFLECTIONS.to_owned(), "type ifname . ifname".to_owned());
@@ -58,6 +76,16 @@ pub(super) fn reflection(balancer: &Balancer) -> Table {
         format!("iifname . oifname @{REFLECTIONS} ether daddr and {group} == {group} drop"),
     ];
     table.chains.insert("reflecting".to_owned(), lines.into());
+    if let Some(proxy) = &balancer.proxy {
+        let mac: Vec<String> = proxy.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (mark, mac) = (format!("{PROXY_MARK:#x}"), mac.join(":"));
+        // After br_netfilter, which has priority 0 at this hook.
+        let lines = [
+            "type filter hook prerouting priority 50; policy accept;".to_owned(),
+            format!("meta mark and {mark} == {mark} meta pkttype set host ether daddr set {mac}"),
+        ];
+        table.chains.insert("kept".to_owned(), lines.into());
+    }
     let both = |link| element(REFLECTIONS, format!("\"{link}\" . \"{link}\""), None);
     table.elements.extend(balancer.here.iter().map(|(link, _)| both(link)));
     table
@@ -163,7 +191,7 @@ mod tests {
 
     fn balancer(services: Vec<Service>) -> Balancer {
         let here = vec![("tap1".parse().unwrap(), [10, 1, 0, 11].into())];
-        Balancer { services, here, gateway: [10, 1, 0, 1].into(), subnet: "10.1.0.0/24".parse().unwrap() }
+        Balancer { services, here, gateway: [10, 1, 0, 1].into(), subnet: "10.1.0.0/24".parse().unwrap(), proxy: None }
     }
 
     fn written(table: &Table) -> Stands {
@@ -181,6 +209,23 @@ mod tests {
             whole(&[Family::Bridge], &name, &reflection(&balancer)),
         ];
         insta::assert_snapshot!(text.concat());
+    }
+
+    #[test]
+    fn a_proxy_gets_the_answers_that_are_addressed_to_its_clients() {
+        let proxy = Proxied { mac: [2, 0, 0, 0, 0, 9], own: vec![[10, 1, 0, 1].into(), [10, 1, 0, 50].into()] };
+        let balancer = Balancer { proxy: Some(proxy), ..balancer(Vec::new()) };
+        let (name, chains) = ("lb1".parse().unwrap(), ["proxy_asks", "proxy_answers", "kept"]);
+        let text = [
+            whole(&[Family::Inet], &name, &translation(&balancer)),
+            whole(&[Family::Bridge], &name, &reflection(&balancer)),
+        ]
+        .concat();
+        let said =
+            chains.map(|chain| text.split_once(&format!("chain {chain} {{")).unwrap().1.split('}').next().unwrap());
+        assert!(said[0].contains("ip saddr != { 10.1.0.1, 10.1.0.50 "), "{text}");
+        assert!(said[1].contains("ct direction reply meta mark set meta mark or 0x4000000"), "{text}");
+        assert!(said[2].contains("ether daddr set 02:00:00:00:00:09"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
-use crate::link::LinkName;
+use crate::link::{LinkName, Mac};
 
 /// All services of one network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub struct Balancer {
     pub gateway: Ipv4Addr,
     /// Its range, at most 24 bits of which are free.
     pub subnet: Ipv4Net,
+    /// A process here that speaks to backends under its clients' addresses (see [`crate::proxy`]).
+    pub proxy: Option<Proxied>,
+}
+
+/// What it takes to give such a process its answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// Hardware address of the bridge.
+    pub mac: Mac,
+    /// All addresses of the bridge: what is sent from another one is sent under a client's.
+    pub own: Vec<Ipv4Addr>,
 }
 
 /// One port of an address.

@@ -15,6 +15,7 @@
 
 mod apply;
 mod change;
+mod kept;
 mod name;
 mod observe;
 mod peers;

@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use crate::netns::{self, Namespace};
 
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Route,
 ];
 

@@ -84,6 +84,7 @@ impl Services {
             here: here.map(|(number, _)| (name(&format!("g{number}")), address(*number))).collect(),
             gateway: address(1),
             subnet: "10.1.0.0/24".parse().unwrap(),
+            proxy: None,
         }
     }
 

@@ -7,11 +7,13 @@ mod status;
 
 use crate::{Error, GATHER, write};
 use control_loop::{Cache, ControlLoop, Pace, Reconciler};
+use crds::load_balancer::judge::is_lost;
 use crds::{Host, LoadBalancer, Port, ServiceIP};
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 struct LoadBalancers {
@@ -23,7 +25,7 @@ struct LoadBalancers {
 pub async fn run(client: Client, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<LoadBalancer>::all(client.clone()), shutdown);
     let (balancers, by_port, by_service) = (control.cache(), control.cache(), control.cache());
-    let (by_host, kin) = (control.cache(), control.cache());
+    let (by_host, kin, told) = (control.cache(), control.cache(), Told::default());
     control
         .wakes(Api::<Port>::all(client.clone()), move |port: &Port| {
             let namespace = port.namespace();
@@ -33,13 +35,31 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             let (name, namespace) = (service.name_any(), service.namespace());
             by_service.names(|one: &LoadBalancer| one.namespace() == namespace && one.spec.service_ip == name)
         })
-        .wakes(Api::<Host>::all(client.clone()), move |_: &Host| by_host.names(|_: &LoadBalancer| true))
+        .wakes(Api::<Host>::all(client.clone()), move |host: &Host| {
+            let news = told.is_news(host);
+            by_host.names(|_: &LoadBalancer| news)
+        })
         .wakes_kin(move |changed: &LoadBalancer| {
             let (name, changed) = (changed.name_any(), changed.clone());
             kin.names(|one: &LoadBalancer| one.name_any() != name && are_rivals(one, &changed))
         })
         .run(LoadBalancers { client, balancers }, Pace::at_once(4).gathering(GATHER))
         .await;
+}
+
+/// What hosts were heard to say that counts here, so that the rest of what they say wakes nobody.
+#[derive(Default)]
+struct Told(Mutex<HashMap<String, (bool, bool, bool)>>);
+
+impl Told {
+    fn is_news(&self, host: &Host) -> bool {
+        let can = host.status.as_ref().map(|status| &status.capabilities);
+        let (filters, proxies) = can.map_or((false, false), |can| (can.stateful_filter, !can.haproxy.is_empty()));
+        let now = (is_lost(host), filters, proxies);
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that goes is not heard of, and its Ports tell.
+        told.insert(host.name_any(), now) != Some(now)
+    }
 }
 
 /// Whether the Port counts there, or did.

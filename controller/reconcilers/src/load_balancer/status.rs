@@ -1,5 +1,6 @@
 //! What is told of a LoadBalancer. Pure.
 
+use crds::host::Capabilities;
 use crds::load_balancer::BackendStatus;
 use crds::load_balancer::judge::is_lost;
 use crds::{Host, LoadBalancer, LoadBalancerStatus, Port, ServiceIP, condition};
@@ -67,12 +68,20 @@ fn judge(balancer: &LoadBalancer, around: &Around<'_>, status: &LoadBalancerStat
         let message = format!("spec.listeners[{index}]: LoadBalancer {holder}, which is older, has {spoken} of it");
         return (false, "ListenerTaken", message);
     }
-    if let Some(host) = unable(around) {
+    if let Some(host) = lacking(around, |can| can.stateful_filter) {
         let message = format!(
             "Host {host} cannot translate what its guests send, so they do not reach it; see its \
              status.capabilities.statefulFilterReason"
         );
         return (false, "StatefulFilterUnavailable", message);
+    }
+    let http = balancer.spec.listeners.iter().position(|listener| listener.protocol.is_http());
+    if let (Some(index), Some(host)) = (http, lacking(around, |can| !can.haproxy.is_empty())) {
+        let message = format!(
+            "spec.listeners[{index}]: Host {host} has no HAProxy, so its guests' requests are refused; install it there and \
+             start the agent again"
+        );
+        return (false, "ProxyUnavailable", message);
     }
     match (status.healthy_backends, status.total_backends) {
         (0, 0) => (false, "NoBackends", "spec.backends: no Port on a host is selected; connections are refused".into()),
@@ -81,12 +90,12 @@ fn judge(balancer: &LoadBalancer, around: &Around<'_>, status: &LoadBalancerStat
     }
 }
 
-/// A host with a Port of the network on which nothing can be translated.
-fn unable(around: &Around<'_>) -> Option<String> {
+/// A host with a Port of the network that told what it can do, and cannot do that.
+fn lacking(around: &Around<'_>, can: impl Fn(&Capabilities) -> bool) -> Option<String> {
     let carriers: BTreeSet<&str> = around.ports.iter().filter_map(|port| port.spec.host.as_deref()).collect();
     let cannot = |host: &&Host| {
         let told = host.status.as_ref();
-        carriers.contains(host.name_any().as_str()) && told.is_some_and(|status| !status.capabilities.stateful_filter)
+        carriers.contains(host.name_any().as_str()) && told.is_some_and(|status| !can(&status.capabilities))
     };
     around.hosts.iter().find(cannot).map(|host| host.name_any())
 }
@@ -94,6 +103,7 @@ fn unable(around: &Around<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crds::load_balancer::ListenerProtocol;
     use serde_json::{Value, json};
 
     fn object(kind: &str, name: &str, spec: Value, status: Value) -> Value {
@@ -160,6 +170,13 @@ mod tests {
         capable.capabilities.stateful_filter = true;
         let around = Around { hosts: &hosts, ..around };
         assert_eq!(ready(&status(&lb, &around)), ("True", "Serving"));
+        let mut http = lb.clone();
+        http.spec.listeners[0].protocol = ListenerProtocol::Http;
+        assert_eq!(ready(&status(&http, &around)), ("False", "ProxyUnavailable"));
+        let mut hosts = hosts.clone();
+        hosts[0].status.as_mut().unwrap().capabilities.haproxy = "2.6".into();
+        let around = Around { hosts: &hosts, ..around };
+        assert_eq!(ready(&status(&http, &around)), ("True", "Serving"));
         let mut lost = hosts.clone();
         condition::set(
             &mut lost[0].status.as_mut().unwrap().conditions,

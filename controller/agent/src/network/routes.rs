@@ -1,0 +1,70 @@
+//! What a load balancer says of requests, in the host's terms: pure.
+
+use std::net::Ipv4Addr;
+
+use crds::LoadBalancer;
+use crds::load_balancer::{BackendGroup, Listener, PathMatch, PathMatchType, Route};
+use host::proxy::{self, Hostname, Invalid, Path, Pool, Server};
+
+use super::error::Error;
+use kube::ResourceExt;
+
+/// A port that new requests may go to: what it is to some groups is told by `of`.
+pub(super) struct Answerer<'a> {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its share in these groups; none where it is not among them, or gets nothing new.
+    pub share: Box<dyn Fn(&[BackendGroup]) -> Option<u32> + 'a>,
+}
+
+/// The listener at that address.
+pub(super) fn listener(
+    balancer: &LoadBalancer,
+    listener: &Listener,
+    address: Ipv4Addr,
+    answerers: &[Answerer<'_>],
+) -> Result<proxy::Listener, Error> {
+    let sticky = balancer.spec.session_affinity.is_some();
+    let pool = |groups: &[BackendGroup], port: u16| {
+        let server = |one: &Answerer<'_>| Some(Server { address: one.address, port, weight: (one.share)(groups)? });
+        let mut servers: Vec<Server> = answerers.iter().filter_map(server).collect();
+        servers.sort_unstable();
+        Pool { servers, sticky }
+    };
+    let mut routes = Vec::new();
+    for (index, route) in balancer.spec.routes.iter().enumerate() {
+        let pool = pool(&route.backends, route.target_port.unwrap_or(listener.target()));
+        let failed = |field: &'static str| {
+            move |invalid: Invalid| Error::Invalid {
+                object: format!("LoadBalancer {}", balancer.name_any()),
+                field,
+                value: format!("{invalid} (route {index})"),
+                rule: "it cannot be used",
+            }
+        };
+        for host in hosts(route).map_err(failed("spec.routes.hostnames"))? {
+            for path in paths(route).map_err(failed("spec.routes.matches"))? {
+                routes.push(proxy::Route { host: host.clone(), path, pool: pool.clone() });
+            }
+        }
+    }
+    Ok(proxy::Listener { address, port: listener.port, routes, rest: pool(&balancer.spec.backends, listener.target()) })
+}
+
+fn hosts(route: &Route) -> Result<Vec<Option<Hostname>>, Invalid> {
+    match route.hostnames.is_empty() {
+        true => Ok(vec![None]),
+        false => route.hostnames.iter().map(|host| host.parse().map(Some)).collect(),
+    }
+}
+
+fn paths(route: &Route) -> Result<Vec<Path>, Invalid> {
+    let path = |PathMatch { type_, value }: &PathMatch| match type_ {
+        PathMatchType::Exact => Path::exact(value),
+        PathMatchType::PathPrefix => Path::prefix(value),
+    };
+    match route.matches.is_empty() {
+        true => Ok(vec![Path::prefix("/")?]),
+        false => route.matches.iter().map(|one| path(&one.path)).collect(),
+    }
+}
