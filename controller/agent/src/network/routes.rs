@@ -9,12 +9,15 @@ use host::proxy::{self, Hostname, Invalid, Path, Pool, Server};
 use super::error::Error;
 use kube::ResourceExt;
 
-/// A port that new requests may go to: what it is to some groups is told by `of`.
+/// A share of what goes to some groups; none for who is not among them, or gets nothing new.
+pub(super) type Share<'a> = Box<dyn Fn(&[BackendGroup]) -> Option<u32> + 'a>;
+
+/// A port that new requests may go to.
 pub(super) struct Answerer<'a> {
     /// Its address.
     pub address: Ipv4Addr,
-    /// Its share in these groups; none where it is not among them, or gets nothing new.
-    pub share: Box<dyn Fn(&[BackendGroup]) -> Option<u32> + 'a>,
+    /// What it gets.
+    pub share: Share<'a>,
 }
 
 /// The listener at that address.

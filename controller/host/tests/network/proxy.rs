@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -263,7 +263,9 @@ impl Load {
         let namespace = &lab.room(11).namespace;
         let client = |number: usize| {
             let (over, asked, namespace) = (over.clone(), asked.clone(), namespace.clone());
-            thread::spawn(move || netns::run_in(&namespace, || ask_on(number % 2 == 0, &over, &asked)).unwrap())
+            thread::spawn(move || {
+                netns::run_in(&namespace, || ask_on(number.is_multiple_of(2), &over, &asked)).unwrap()
+            })
         };
         Load { over: over.clone(), asked: asked.clone(), clients: (0..4).map(client).collect() }
     }
@@ -285,7 +287,7 @@ impl Load {
 }
 
 fn ask_on(keep: bool, over: &AtomicBool, asked: &AtomicUsize) -> Vec<String> {
-    let at = SocketAddr::from((Ipv4Addr::from(address(SERVICE)), 80));
+    let at = SocketAddr::from((address(SERVICE), 80));
     let (mut failures, mut kept) = (Vec::new(), None::<Client>);
     while !over.load(Ordering::Relaxed) && failures.len() < 10 {
         let mut ask = || {
