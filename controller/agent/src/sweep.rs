@@ -14,6 +14,7 @@ use kube::{Client, ResourceExt};
 
 use crate::layout::{self, FileError, Layout, Owner};
 use crate::network::cells::Cells;
+use crate::network::error::Error as NetworkError;
 use crate::network::hands::HostHands as NetworkHands;
 use crate::running::Machines;
 use crate::shelf::Shelf;
@@ -64,10 +65,13 @@ impl Sweeper {
         if let Err(failure) = self.sweep_images().await {
             tracing::warn!(error = sentence(&failure), "failed to look for images that nobody uses");
         }
-        let machines_alone = self.vms.all().iter().any(|vm| vm.spec.interfaces.is_empty());
-        for failure in self.cells.sweep(&self.needed_networks(), machines_alone).await {
-            tracing::warn!(error = sentence(&failure), "failed to remove a network that nothing needs");
-        }
+        let machines_alone = || self.vms.all().iter().any(|vm| vm.spec.interfaces.is_empty());
+        failed_to_remove(self.cells.sweep(|| self.needed_networks(), machines_alone).await);
+    }
+
+    /// Removes the networks that no port here needs any more.
+    pub async fn sweep_networks(&self) {
+        failed_to_remove(self.cells.sweep_networks(|| self.needed_networks()).await);
     }
 
     /// What an Image of this host was built as, and what lies below a machine's disk, stays.
@@ -85,9 +89,15 @@ impl Sweeper {
         let network = |port: &Arc<Port>| self.networks.get(&port.namespace().unwrap_or_default(), &port.spec.network);
         let mut needed: BTreeSet<String> =
             ports.iter().filter_map(network).filter_map(|network| network.uid()).collect();
-        // Of a network whose object is gone, the name tells whether ports are left.
-        let left =
-            |owner: &Owner| !self.ports.pick(&owner.namespace, |port| port.spec.network == owner.name).is_empty();
+        // Of a network whose object is gone, the name tells whether ports are left; when there is another of that name by now, the
+        // namespace that a port says it is in.
+        let left = |owner: &Owner| {
+            let again = self.networks.get(&owner.namespace, &owner.name).is_some();
+            let cell = self.cells.names().cell(&owner.uid);
+            let is_in = |port: &Port| port.status.as_ref().and_then(|status| status.netns.as_ref()) == Some(&cell);
+            let of_it = |port: &Port| port.spec.network == owner.name && (!again || is_in(port));
+            !self.ports.pick(&owner.namespace, of_it).is_empty()
+        };
         let owned = layout::owned(&self.layout.networks()).unwrap_or_default();
         needed.extend(owned.into_iter().filter(left).map(|owner| owner.uid));
         needed
@@ -139,5 +149,11 @@ impl Sweeper {
                 true
             }
         }
+    }
+}
+
+fn failed_to_remove(failures: Vec<NetworkError>) {
+    for failure in failures {
+        tracing::warn!(error = sentence(&failure), "failed to remove a network that nothing needs");
     }
 }

@@ -17,13 +17,17 @@ const RESYNC: Duration = Duration::from_secs(300);
 /// Between two looks at the length of the serial logs.
 const ROTATE: Duration = Duration::from_secs(60);
 
-/// The safety net: sweeps at once, then looks at everything now and then.
+/// The safety net: sweeps at once, then looks at everything now and then. Between, what a network leaves that was not retired.
 pub(super) async fn resync(sweeper: Sweeper, rooms: Rooms, shutdown: CancellationToken) {
     let mut clock = tokio::time::interval(RESYNC);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
+            () = rooms.left.notified() => {
+                sweeper.sweep_networks().await;
+                continue;
+            }
             _ = clock.tick() => {}
         }
         sweeper.sweep().await;

@@ -1,9 +1,12 @@
 //! One cache and one queue a kind, and who has to look when an object of another kind changes.
 
+use std::sync::Arc;
+
 use crds::{Fault, Host, Image, LoadBalancer, Port, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine, Volume};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
+use tokio::sync::Notify;
 
 use crate::network::peers::Peers;
 use control_loop::{Cache, Kind, Queue, Requests, queue};
@@ -44,6 +47,8 @@ pub(super) struct Rooms {
     pub(super) services: Cache<ServiceIP>,
     pub(super) balancers: Cache<LoadBalancer>,
     pub(super) hosts: Cache<Host>,
+    /// Told when a network may have lost its last port here without a word to us.
+    pub(super) left: Arc<Notify>,
 }
 
 /// All their ends.
@@ -84,7 +89,22 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
         balancers: balancers_writer,
         hosts: hosts_writer,
     };
-    (Rooms { vms, ports, volumes, images, faults, networks, groups, services, balancers, hosts }, ends)
+    (
+        Rooms {
+            vms,
+            ports,
+            volumes,
+            images,
+            faults,
+            networks,
+            groups,
+            services,
+            balancers,
+            hosts,
+            left: Arc::default(),
+        },
+        ends,
+    )
 }
 
 impl Rooms {
@@ -115,12 +135,19 @@ impl Rooms {
         }
     }
 
-    /// The machines on a port look when it changes.
+    /// The machines on a port look when it changes. One that went to another host, or that somebody took our finalizer off, is nobody's to
+    /// retire here: when it was its network's last, the network goes.
     pub(super) fn port(&self, port: &Port) {
-        let name = port.name_any();
-        self.wake_vms(&port.namespace().unwrap_or_default(), |vm| {
-            vm.spec.interfaces.iter().any(|interface| interface.port == name)
-        });
+        let (namespace, name) = (port.namespace().unwrap_or_default(), port.name_any());
+        self.wake_vms(&namespace, |vm| vm.spec.interfaces.iter().any(|interface| interface.port == name));
+        if self.ports.cache.get(&namespace, &name).is_none() {
+            let others = self.ports.cache.pick(&namespace, |other| other.spec.network == port.spec.network);
+            if let Some(other) = others.first() {
+                self.ports.queue.wake_named(&namespace, &other.name_any());
+            }
+            // Even with others left: a network of that name may have been deleted and made again.
+            self.left.notify_one();
+        }
     }
 
     /// So do those with a volume.

@@ -163,23 +163,37 @@ impl<H: Hands> Cells<H> {
         self.hands.remove(uid, &self.names.cell(uid)).await
     }
 
-    /// Removes what carries our mark and belongs to no network of `needed` (by UID). `keep_underlay` when machines without
-    /// a network run there.
-    pub async fn sweep(&self, needed: &BTreeSet<String>, keep_underlay: bool) -> Vec<Error> {
-        let mut failures = Vec::new();
-        let gone: Vec<String> = match owned(&self.layout.networks()) {
-            Ok(owners) => owners.into_iter().map(|owner| owner.uid).filter(|uid| !needed.contains(uid)).collect(),
-            Err(error) => return vec![error.into()],
-        };
-        for uid in gone {
-            tracing::info!(network = uid, "removing a network that no port here needs");
-            failures.extend(self.remove(&uid).await.err());
-        }
+    /// Removes what carries our mark and belongs to no network that is `needed` (by UID). The underlay stays when machines without a
+    /// network run there.
+    pub async fn sweep(&self, needed: impl Fn() -> BTreeSet<String>, machines_alone: impl Fn() -> bool) -> Vec<Error> {
+        let mut failures = self.sweep_networks(&needed).await;
+        let needed = needed();
         let mut kept: Vec<String> = needed.iter().map(|uid| self.names.cell(uid)).collect();
-        if keep_underlay || !needed.is_empty() {
+        if machines_alone() || !needed.is_empty() {
             kept.push(self.names.underlay());
         }
         failures.extend(self.hands.sweep_namespaces(&kept).await.err());
+        failures
+    }
+
+    /// Removes the networks that are known to have been here and are not `needed` (by UID).
+    pub async fn sweep_networks(&self, needed: impl Fn() -> BTreeSet<String>) -> Vec<Error> {
+        let mut failures = Vec::new();
+        let owners = match owned(&self.layout.networks()) {
+            Ok(owners) => owners,
+            Err(error) => return vec![error.into()],
+        };
+        let first = needed();
+        for uid in owners.into_iter().map(|owner| owner.uid).filter(|uid| !first.contains(uid)) {
+            let slot = self.slot(&uid);
+            let mut slot = slot.lock().await;
+            // Asked again while no pass can be under way: one that came before made it for a port that counts, one that comes finds nothing.
+            if !needed().contains(&uid) {
+                tracing::info!(network = uid, "removing a network that no port here needs");
+                *slot = Slot::default();
+                failures.extend(self.hands.remove(&uid, &self.names.cell(&uid)).await.err());
+            }
+        }
         failures
     }
 

@@ -1,6 +1,6 @@
 //! An agent with an API, and hands to meddle with what it made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,6 +99,14 @@ impl House {
         }
     }
 
+    /// Ends the agent wherever it is, as a signal that nobody handles would.
+    pub async fn kill(&mut self) {
+        if let Some((_, task)) = self.running.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
     /// Writes so far, once none has come for a while.
     pub async fn settled_writes(&self) -> BTreeMap<String, usize> {
         self.api.quiet_for(Duration::from_millis(1500)).await;
@@ -163,6 +171,11 @@ impl House {
             "securityGroups": groups,
         });
         self.create("Port", "ports", name, spec).await;
+    }
+
+    /// Changes what a port's spec says.
+    pub async fn change_port(&self, name: &str, spec: Value) {
+        self.request("PATCH", &format!("/ports/{name}"), json!({ "spec": spec })).await;
     }
 
     /// A service address, as its reconciler would allocate it.
@@ -313,6 +326,17 @@ impl House {
         .collect()
     }
 
+    /// Namespaces of this host.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let prefix = self.names().namespace_prefix();
+        names_in(Path::new("/run/netns")).into_iter().filter(|name| name.starts_with(&prefix)).collect()
+    }
+
+    /// Networks that have a directory here, by UID.
+    pub fn networks(&self) -> BTreeSet<String> {
+        names_in(&self.dir.path().join("data/networks"))
+    }
+
     /// Everything of ours that is still on the machine.
     pub fn leftovers(&self) -> Vec<String> {
         let (prefix, switch) = (self.names().namespace_prefix(), self.names().switch());
@@ -350,4 +374,9 @@ impl Drop for House {
             let _ = Command::new("ip").args(["netns", "delete", name]).output();
         }
     }
+}
+
+fn names_in(directory: &Path) -> BTreeSet<String> {
+    let all = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    all.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

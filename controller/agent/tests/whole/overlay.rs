@@ -165,3 +165,46 @@ async fn what_is_broken_heals(one: &House, a: &Guest) {
         one.until(|| drifts() > before).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_moves_to_another_host_leaves_nothing_behind() {
+    let mut one = House::new().await;
+    let mut two = one.beside("host1");
+    one.start().await;
+    two.start().await;
+    one.apply_network("net", "10.77.0.0/24").await;
+    one.number_network("net", 10_060).await;
+    one.apply_port("a", "net", "10.77.0.2", 2).await;
+    cell(&one, "a").await;
+    // It was its network's last here, and nobody retires what is another's now.
+    one.change_port("a", json!({"host": "host1"})).await;
+    one.until(|| one.leftovers().is_empty()).await;
+    let there = two.names().cell(one.api.objects("tenantnetworks")[0]["metadata"]["uid"].as_str().unwrap());
+    two.until(|| two.namespaces().contains(&there)).await;
+    two.delete("ports", "a").await;
+    one.until(|| one.leftovers().is_empty() && two.leftovers().is_empty()).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_was_made_again_while_the_agent_was_away_leaves_nothing_of_the_first() {
+    let mut house = House::new().await;
+    house.start().await;
+    house.apply_network("net", "10.77.0.0/24").await;
+    house.apply_port("a", "net", "10.77.0.2", 2).await;
+    let first = cell(&house, "a").await;
+    house.stop().await;
+    house.delete("ports", "a").await;
+    house.delete("tenantnetworks", "net").await;
+    house.apply_network("net", "10.77.0.0/24").await;
+    house.apply_port("b", "net", "10.77.0.3", 3).await;
+    house.start().await;
+    let second = cell(&house, "b").await;
+    assert_ne!(first, second);
+    house.until(|| house.namespaces() == [second.clone(), house.names().underlay()].into()).await;
+    house.until(|| house.networks().len() == 1 && house.dnsmasq_pids().len() == 1).await;
+    house.delete("ports", "b").await;
+    house.until(|| house.leftovers().is_empty()).await;
+    house.stop().await;
+}

@@ -259,7 +259,7 @@ impl NetHost {
             let _ = tokio::time::timeout(DEADLINE, task).await;
         }
         self.ports.all().iter().for_each(|port| self.taps.unplug(&port.uid().unwrap_or_default()));
-        let failures = self.cells.sweep(&std::collections::BTreeSet::new(), false).await;
+        let failures = self.cells.sweep(std::collections::BTreeSet::new, || false).await;
         match failures.first() {
             None => Ok(()),
             Some(error) => bail!("failed to remove the network: {}", control_loop::sentence(error)),
