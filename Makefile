@@ -39,6 +39,9 @@ fuzz: install-test ## Long runs against everything that comes from outside (SEED
 soak: build install-test ## Kill, pause and cut servers and etcd for half an hour and judge what clients saw (SOAK_SECONDS=1800, SEED=… repeats one)
 	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(CARGO) nextest run --profile soak --release --workspace --locked --no-capture -E 'package(clusterctl) and binary(e2e) and test(/^history::/)'
 
+soak-net: install-test ## Random networks over three hosts whose agents are killed, for ten minutes (SOAK_SECONDS=600, SEED=… repeats one)
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) nextest run --profile soak --release --workspace --locked --no-capture -E 'package(agent) and binary(whole) and test(/^three_hosts::/)'
+
 bench: build ## Our figures beside the raw tools' (takes about ten minutes; BENCH="--only idle" for a part)
 	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
 	target/release/clusterctl-bench $(BENCH)
@@ -54,4 +57,4 @@ bench-net: install ## Networks beside ip, nft and the like: ports, rules, drift,
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test fuzz soak bench bench-api bench-net clean
+.PHONY: help install install-test build fresh-smoke lint test fuzz soak soak-net bench bench-api bench-net clean
