@@ -11,6 +11,7 @@
 //!  next run:        Record::load ──► Record::running ──► Some: adopt it │ None: it is gone, start anew
 //! ```
 
+mod claim;
 mod file;
 mod id;
 mod owned;
@@ -20,10 +21,11 @@ mod reaper;
 mod record;
 mod spawn;
 
+pub use claim::{CLAIMS, Claims, is_ephemeral};
 pub use file::{replace_file, write_atomic};
 pub use id::ProcessId;
 pub use owned::find_owned;
-pub use port::listener_on;
+pub use port::{Holder, ListenError, Reservation, holder_of, listen, reserve};
 pub use program::{TOOLS_VARIABLE, find_program};
 pub use record::{Record, boot_id};
 pub use spawn::{OWNER_VARIABLE, Spawn};

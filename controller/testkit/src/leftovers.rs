@@ -62,6 +62,11 @@ pub(crate) fn leftovers(dir: &Path, marks: &Marks) -> Vec<String> {
     for table in String::from_utf8_lossy(&tables).lines().filter(|line| line.contains("photon")) {
         found.push(format!("nft {table} in the root namespace"));
     }
+    for claim in fs::read_dir(process::CLAIMS).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if text(&claim.display().to_string()).starts_with(&dir_text) {
+            found.push(format!("claim {}", claim.display()));
+        }
+    }
     for file in fs::read_dir(dir).into_iter().flatten().flatten() {
         found.push(format!("file {}", file.path().display()));
     }

@@ -7,12 +7,12 @@ mod clock;
 mod house;
 mod rooms;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use host::qemu::accelerator;
 use kube::Client;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::door::{self, Door};
@@ -43,8 +43,6 @@ pub struct AgentOptions {
     pub image_cache: Option<PathBuf>,
     /// Arguments by which this program becomes a name server; a directory follows them.
     pub name_server: Vec<String>,
-    /// Where the door shall listen.
-    pub listen: SocketAddr,
     /// The agent's certificate and key, as its doors show them.
     pub identity: pki::Shown,
     /// Who signed the API server's certificate.
@@ -81,12 +79,12 @@ pub enum Error {
 pub struct Agent;
 
 impl Agent {
-    /// Runs until `shutdown`. Machines and networks go on without us.
-    pub async fn run(options: AgentOptions, shutdown: CancellationToken) -> Result<(), Error> {
+    /// Runs until `shutdown`, with its door at `listener`. Machines and networks go on without us.
+    pub async fn run(options: AgentOptions, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::NotRoot);
         }
-        let door = Door::open(options.listen, &options.identity, &options.ca_pem).await?;
+        let door = Door::open(listener, &options.identity, &options.ca_pem)?;
         let layout =
             Layout::new(&options.data_dir).map_err(|source| FileError::new("resolve", &options.data_dir, source))?;
         layout.create()?;

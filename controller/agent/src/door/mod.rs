@@ -47,15 +47,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The door could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken or not ours.
-    #[error("failed to listen on {address}: choose another address with --listen, or stop what uses it")]
-    Listen {
-        /// Address.
-        address: SocketAddr,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The listener is none.
+    #[error("failed to read the address of the agent's door")]
+    Address(#[source] std::io::Error),
     /// The certificates do not work.
     #[error("failed to set up the agent's certificate")]
     Certificate(#[from] pki::Error),
@@ -70,12 +64,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// Listens.
-    pub async fn open(address: SocketAddr, identity: &pki::Shown, ca_pem: &str) -> Result<Door, Error> {
-        let failed = |source| Error::Listen { address, source };
+    /// A door at this listener, for whom an authority has signed.
+    pub fn open(listener: TcpListener, identity: &pki::Shown, ca_pem: &str) -> Result<Door, Error> {
         let config = pki::server_config_showing(identity, ca_pem)?;
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let address = listener.local_addr().map_err(Error::Address)?;
         Ok(Door { listener, tls: TlsAcceptor::from(Arc::new(config)), address })
     }
 

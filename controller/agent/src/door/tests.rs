@@ -26,7 +26,8 @@ async fn house() -> House {
     let subject = Subject::new("system:agent:host0", ["system:agents"]);
     let identity = authority.issue(&subject, &Usage::Both { names }).unwrap();
     let identity = pki::Shown::new(&identity).unwrap();
-    let door = Door::open("127.0.0.1:0".parse().unwrap(), &identity, authority.cert_pem()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = Door::open(listener, &identity, authority.cert_pem()).unwrap();
     let layout = Layout::new(&dir.path().join("data")).unwrap();
     layout.create().unwrap();
     let (vms, writer) = Cache::new();

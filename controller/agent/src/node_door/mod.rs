@@ -47,7 +47,7 @@ pub enum Error {
         /// Address.
         address: SocketAddr,
         /// Program and process.
-        holder: String,
+        holder: process::Holder,
     },
     /// The address cannot be listened on.
     #[error(transparent)]
@@ -115,9 +115,14 @@ impl NodeDoors {
         }
         self.close(&wanted.netns);
         let listener = match netns::listen_tcp(namespace, address).await {
-            Err(netns::Error::Socket { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {
-                let holder = netns::enter(namespace, move || process::listener_on(address)).await?;
-                return Err(Error::Taken { address, holder: holder.unwrap_or_else(|| "another program".to_owned()) });
+            Err(netns::Error::Socket { source, action, address, name })
+                if source.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                match netns::enter(namespace, move || process::holder_of(address)).await? {
+                    Some(holder) => return Err(Error::Taken { address, holder }),
+                    // It went in between; the next look finds the address free.
+                    None => return Err(Error::Listen(netns::Error::Socket { action, address, name, source })),
+                }
             }
             listener => listener?,
         };

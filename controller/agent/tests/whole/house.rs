@@ -1,7 +1,6 @@
 //! An agent with an API, and hands to meddle with what it made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -74,7 +73,6 @@ impl House {
             underlay_dir: self.shared.path().join("underlay"),
             image_cache: Some(self.dir.path().join("cache")),
             name_server: ["--exact", "name_server", "--nocapture"].map(str::to_owned).to_vec(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity: pki::Shown::new(&authority.issue(&subject, &Usage::Both { names }).unwrap()).unwrap(),
             ca_pem: authority.cert_pem().to_owned(),
         };
@@ -82,7 +80,8 @@ impl House {
         let us = hosts.iter().find(|host| host["metadata"]["name"] == json!(self.host));
         let before = us.map(|host| host["status"]["endpoint"].clone());
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(Agent::run(options, shutdown.clone()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let task = tokio::spawn(Agent::run(options, listener, shutdown.clone()));
         self.running = Some((shutdown, task));
         // The endpoint's port changes with every start, which tells the new agent from the old.
         let ready = |host: &Value| {

@@ -1,12 +1,13 @@
 //! `clusterctl agent`: realises what is bound to one host. The only process that needs root.
 
 use super::join::renew::{self, Connect, Renewal};
+use super::ports;
 use crate::instance::{Instance, credentials};
 use agent::{Agent, AgentOptions};
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub struct AgentArgs {
     /// URLs of servers, of which one is used until it fails, then the next. By default the server of this instance.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub server: Vec<String>,
-    /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1.
+    /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1, the same one after a restart.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
     /// Directory of built images, to share one between instances. By default `cache/images` in the data directory.
@@ -38,6 +39,8 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
             (credentials::agent(instance, &authority, &args.host_name)?, authority.cert_pem().to_owned(), false)
         }
     };
+    let keeper = instance.record(&format!("agent-{}", args.host_name))?.with_extension("port");
+    let door = ports::keep(&keeper, args.listen, "--listen").await?;
     let shown = pki::Shown::new(&identity).context("the agent's certificate is not usable")?;
     let mut caller = client(instance, &args.server, Some(&identity), &ca_pem).await?;
     if joined {
@@ -62,11 +65,10 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
         underlay_dir: instance.path("underlay"),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         name_server: vec![super::name_server::COMMAND.to_owned()],
-        listen: args.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         identity: shown,
         ca_pem,
     };
-    Agent::run(options, shutdown).await.context("the agent could not start")
+    Agent::run(options, door, shutdown).await.context("the agent could not start")
 }
 
 /// A client of the servers named or of the instance's, with the agent's own identity or with none.

@@ -24,6 +24,7 @@ pub async fn run(dir: &Path, args: &CleanArgs) -> Result<()> {
         println!("nothing to clean in {}", dir.display());
         return Ok(());
     }
+    let keepers = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     if dir.join("instance").exists() {
         let instance = Instance::open(dir)?;
         let mut errors = controller(&instance).await;
@@ -42,7 +43,10 @@ pub async fn run(dir: &Path, args: &CleanArgs) -> Result<()> {
         }
         println!("ended {ended} processes");
     }
-    files(dir, args.images)
+    files(dir, args.images)?;
+    // Kept until now: what a clean that failed has left is found on the same ports.
+    process::Claims::of_machine().release(&keepers);
+    Ok(())
 }
 
 /// Ends `up` first, which would start the others again, then the server and the agents.

@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod join;
 pub mod logging;
 pub mod name_server;
+mod ports;
 pub mod ready;
 pub mod relay;
 pub mod server;

@@ -2,15 +2,15 @@
 
 use super::access;
 use super::etcd::EtcdArgs;
+use super::ports;
 use crate::instance::{Instance, credentials};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use apiserver::{ApiServer, AuditOptions, Election, Level};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreOptions};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What reconcilers get to end what they are at.
@@ -34,6 +34,16 @@ pub struct ServerArgs {
     /// Where etcd is.
     #[command(flatten)]
     pub etcd: EtcdArgs,
+}
+
+impl ServerArgs {
+    /// Where the server will listen, as far as that is known before its first start, and by which flag.
+    pub fn addresses(&self, instance: &Instance) -> Vec<(SocketAddr, &'static str)> {
+        let kept = || ports::remembered(&ports::of_server(instance)).map(|port| (Ipv4Addr::LOCALHOST, port).into());
+        let listen = self.listen.filter(|address| address.port() != 0).or_else(kept);
+        let join = self.join_listen.map(|address| (address, "--join-listen"));
+        listen.map(|address| (address, "--listen")).into_iter().chain(join).collect()
+    }
 }
 
 /// What is written down of requests.
@@ -71,18 +81,13 @@ pub async fn run(instance: &Instance, args: &ServerArgs) -> Result<()> {
     let shutdown = super::signals::shutdown()?;
     let _lock = instance.lock("server")?;
     // Bound before anything else starts: a taken port fails at once, and no child of ours can take it.
-    let listener = listen(instance, args.listen).await?;
+    let listener = ports::keep(&ports::of_server(instance), args.listen, "--listen").await?;
     let address = listener.local_addr().context("failed to read the address served on")?;
     let authority = credentials::authority(instance)?;
     let identity = credentials::server(instance, &authority, address)?;
 
     let door = match args.join_listen {
-        Some(address) => {
-            let listening = TcpListener::bind(address).await;
-            Some(listening.with_context(|| {
-                format!("failed to listen on {address}, given as --join-listen; it may be taken by {}", holder(address))
-            })?)
-        }
+        Some(address) => Some(ports::listen(address, "--join-listen").await?),
         None => None,
     };
     let store = connect(instance, args).await?;
@@ -173,30 +178,4 @@ async fn connect(instance: &Instance, args: &ServerArgs) -> Result<Store> {
     // The child is supervised for as long as the handle lives, which is as long as this process.
     std::mem::forget(etcd);
     Ok(store)
-}
-
-/// Who listens there already.
-fn holder(address: SocketAddr) -> String {
-    process::listener_on(address).unwrap_or_else(|| "another program".to_owned())
-}
-
-/// The listener: on the address asked for, on the port of last time, or on any free one.
-async fn listen(instance: &Instance, wanted: Option<SocketAddr>) -> Result<TcpListener> {
-    let path = instance.path("server/port");
-    let last = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
-    let address = wanted.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), last.unwrap_or(0)));
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && wanted.is_none() => {
-            tracing::warn!(%address, "the port of last time is taken; another one is used and the kubeconfig rewritten");
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to find a free port")?
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("{address} is taken by {}: stop it, or choose another --listen", holder(address))
-        }
-        Err(error) => return Err(error).with_context(|| format!("failed to listen on {address}")),
-    };
-    let port = listener.local_addr().context("failed to read the port")?.port();
-    process::replace_file(&path, port.to_string(), 0o644).context("failed to store the port")?;
-    Ok(listener)
 }

@@ -5,6 +5,7 @@
 //!      └─ clusterctl agent --host …   the same; the only one that needs root
 //! ```
 
+use super::ports;
 use super::server::ServerArgs;
 use crate::instance::{Instance, credentials};
 use anyhow::{Context, Result, bail};
@@ -56,6 +57,11 @@ pub async fn run(dir: &Path, args: &UpArgs) -> Result<()> {
     prepare(&instance, &agents(args))?;
     let shutdown = super::signals::shutdown()?;
     let children = children(&instance, args);
+    let _ports = match Record::load(&instance.record("server")?).ok().flatten().and_then(|record| record.running()) {
+        // It has them itself.
+        Some(_) => Vec::new(),
+        None => ports::held_by_up(&args.server.addresses(&instance)).await?,
+    };
     let hosts = agents(args);
     let mut tasks = Vec::new();
     for child in children {

@@ -32,6 +32,43 @@ fn a_taken_port_is_named_with_the_remedy() -> Result<()> {
     lab.finish()
 }
 
+/// A kubeconfig that was handed out keeps its meaning: what was killed listens where it did, and when somebody else does, it is
+/// said who, and nothing is moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_kept_is_never_replaced() -> Result<()> {
+    const KEPT: [&str; 3] = ["server/port", "etcd/ports.json", "kubeconfig"];
+    let lab = Lab::up(&["--no-agent"])?;
+    let kept = || KEPT.iter().map(|name| std::fs::read_to_string(lab.join(name))).collect::<std::io::Result<Vec<_>>>();
+    let first = kept()?;
+    for name in ["server", "etcd"] {
+        let id = lab.process(name)?;
+        lab.kill(name)?;
+        id.exited().await;
+    }
+    lab.start(&["--no-agent"])?;
+    ensure!(kept()? == first, "{:?} became {:?}", first, kept()?);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], first[0].trim().parse::<u16>()?));
+    ensure!(!process::is_ephemeral(address.port()), "{address} may be given to any connection that goes out");
+
+    for name in ["up", "server"] {
+        let id = lab.process(name)?;
+        lab.kill(name)?;
+        id.exited().await;
+    }
+    let other = process::listen(address).await?;
+    let holder = format!("(process {}): stop it, or choose another --listen", std::process::id());
+    for words in [&["up", "--detach", "--no-agent"][..], &["server"]] {
+        let said = lab.run(words)?.fails_with(1)?;
+        ensure!(said.contains(&format!("{address} is taken by ")) && said.contains(&holder), "{said}");
+    }
+    ensure!(kept()? == first, "something was moved");
+    drop(other);
+    lab.start(&["--no-agent"])?;
+    lab.run(&["get", "namespaces"])?.ok()?;
+    ensure!(kept()? == first, "something was moved");
+    lab.finish()
+}
+
 #[test]
 fn a_missing_etcd_is_told_with_the_remedy() -> Result<()> {
     let lab = Lab::new()?;

@@ -40,12 +40,9 @@ pub enum EtcdError {
         /// Why.
         source: process::Error,
     },
-    /// Another program listens where etcd should.
-    #[error("port {port} on 127.0.0.1 is taken by another program: stop it (`ss -ltnp` names it); etcd is tried again")]
-    PortTaken {
-        /// One of etcd's ports.
-        port: u16,
-    },
+    /// Somebody has the port that etcd should listen on.
+    #[error("etcd cannot listen: {0}; stop that, etcd is tried again")]
+    PortTaken(process::ListenError),
     /// The file system is full.
     #[error("no space is left for etcd in {}: free some; etcd is tried again", path.display())]
     DiskFull {
@@ -82,7 +79,7 @@ impl EtcdError {
             EtcdError::Locked { .. } => "EtcdInUse",
             EtcdError::Certificates(_) => "EtcdCertificatesFailed",
             EtcdError::Process { .. } => "EtcdProcessFailed",
-            EtcdError::PortTaken { .. } => "EtcdPortTaken",
+            EtcdError::PortTaken(_) => "EtcdPortTaken",
             EtcdError::DiskFull { .. } => "EtcdDiskFull",
             EtcdError::Died { .. } => "EtcdDied",
             EtcdError::Unready { .. } => "EtcdUnready",
@@ -93,6 +90,6 @@ impl EtcdError {
     /// Whether starting again may help without anyone changing the settings.
     pub fn retry(&self) -> bool {
         use EtcdError::{Died, DiskFull, PortTaken, Unready};
-        matches!(self, PortTaken { .. } | DiskFull { .. } | Died { .. } | Unready { .. })
+        matches!(self, PortTaken(_) | DiskFull { .. } | Died { .. } | Unready { .. })
     }
 }

@@ -8,16 +8,14 @@
 //!   <pki_dir>/               an authority for etcd alone
 //! ```
 
-use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File};
-use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use pki::{Authority, Subject, Usage};
-use process::{ProcessId, Record};
+use process::{Claims, ProcessId, Record};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +30,12 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    fn are_free(self) -> bool {
-        is_free(self.client) && is_free(self.peer)
-    }
-
-    fn choose() -> io::Result<Ports> {
-        let client = free_port(0)?;
-        Ok(Ports { client, peer: free_port(client)? })
+    /// That nobody has them, or who does.
+    pub(super) async fn are_free(self) -> Result<(), EtcdError> {
+        for port in [self.client, self.peer] {
+            drop(process::listen((Ipv4Addr::LOCALHOST, port).into()).await.map_err(EtcdError::PortTaken)?);
+        }
+        Ok(())
     }
 }
 
@@ -131,16 +128,23 @@ impl Home {
         serde_json::from_slice(&fs::read(self.ports_file()).ok()?).ok()
     }
 
-    /// The ports recorded when they are free, else new ones.
-    pub(super) fn free_ports(&self) -> Result<Ports, EtcdError> {
-        if let Some(ports) = self.ports().filter(|ports| ports.are_free()) {
-            return Ok(ports);
-        }
+    /// Claims the ports recorded anew, when there are any.
+    pub(super) fn kept_ports(&self) -> Option<Ports> {
+        let ports = self.ports()?;
+        Claims::of_machine().renew(&self.ports_file(), &[ports.client, ports.peer]);
+        Some(ports)
+    }
+
+    /// Other ports than anybody's, recorded from now on.
+    pub(super) fn new_ports(&self) -> Result<Ports, EtcdError> {
         let path = self.ports_file();
-        let ports = Ports::choose().map_err(failed("choose ports for", &path))?;
-        let text = serde_json::to_vec(&ports).map_err(|error| failed("write", &path)(io::Error::other(error)))?;
-        process::write_atomic(&path, text, 0o600).map_err(failed("write", &path))?;
-        Ok(ports)
+        let remember = |[client, peer]: [u16; 2]| {
+            let text = serde_json::to_vec(&Ports { client, peer })?;
+            process::write_atomic(&path, text, 0o600)
+        };
+        let chosen = Claims::of_machine().choose(&path, remember).map_err(failed("choose ports for", &path))?;
+        let [client, peer] = chosen;
+        Ok(Ports { client, peer })
     }
 }
 
@@ -177,34 +181,10 @@ fn find_tagged(tag: &str) -> Option<ProcessId> {
     })
 }
 
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
-}
-
-/// A port that no outgoing connection will be given while etcd is down: below the ephemeral range where possible.
-fn free_port(other_than: u16) -> io::Result<u16> {
-    const LOWEST: u16 = 20_000;
-    const TRIES: usize = 64;
-    let highest = first_ephemeral().unwrap_or(32_768);
-    let span = u64::from(highest.saturating_sub(LOWEST)).max(1);
-    for _ in 0..TRIES {
-        let drawn = RandomState::new().build_hasher().finish() % span;
-        let port = LOWEST + u16::try_from(drawn).unwrap_or_default();
-        if port != other_than && is_free(port) {
-            return Ok(port);
-        }
-    }
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn first_ephemeral() -> Option<u16> {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    range.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     fn options(dir: &Path) -> EtcdOptions {
         EtcdOptions {
@@ -216,15 +196,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ports_stay_until_somebody_takes_them() {
+    #[tokio::test]
+    async fn ports_stay_and_who_takes_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (home, _lock) = Home::open(&options(dir.path())).unwrap();
-        let first = home.free_ports().unwrap();
-        assert_eq!(home.free_ports().unwrap(), first);
-        let taken = TcpListener::bind(("127.0.0.1", first.client)).unwrap();
-        assert_ne!(home.free_ports().unwrap(), first);
-        drop(taken);
+        assert_eq!(home.kept_ports(), None);
+        let first = home.new_ports().unwrap();
+        first.are_free().await.unwrap();
+        for port in [first.client, first.peer] {
+            let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            assert_eq!(home.kept_ports(), Some(first));
+            let said = first.are_free().await.unwrap_err().to_string();
+            let us = format!("(process {})", std::process::id());
+            assert!(said.contains(&format!("127.0.0.1:{port} is taken by ")) && said.contains(&us), "{said}");
+            drop(taken);
+        }
+        Claims::of_machine().release(dir.path());
     }
 
     #[test]

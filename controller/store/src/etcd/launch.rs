@@ -31,12 +31,17 @@ pub(super) struct Launch {
 impl Launch {
     /// Starts etcd; returns once it answers.
     pub(super) async fn run(&self, ports: Ports) -> Result<ProcessId, EtcdError> {
+        ports.are_free().await?;
         self.turn_log();
         let logged = fs::metadata(&self.log).map_or(0, |log| log.len());
         let id = self.spawn(ports)?;
         tokio::select! {
             ready = self.ready(ports) => ready?,
-            () = id.exited() => return Err(self.diagnose(logged, ports)),
+            () = id.exited() => {
+                // Somebody may have been quicker than etcd; it knows not who.
+                ports.are_free().await?;
+                return Err(self.diagnose(logged));
+            }
         }
         Ok(id)
     }
@@ -80,20 +85,15 @@ impl Launch {
         }
     }
 
-    fn diagnose(&self, logged: u64, ports: Ports) -> EtcdError {
+    fn diagnose(&self, logged: u64) -> EtcdError {
         let tail = tail(&self.log, logged).unwrap_or_default();
-        diagnose(&tail, ports, self.home.path(), &self.log)
+        diagnose(&tail, self.home.path(), &self.log)
     }
 }
 
 /// What etcd's last words mean; they are Go's errno texts.
-fn diagnose(tail: &str, ports: Ports, data: &Path, log: &Path) -> EtcdError {
+fn diagnose(tail: &str, data: &Path, log: &Path) -> EtcdError {
     let path = data.to_owned();
-    if tail.contains("address already in use") {
-        let peer = tail.contains(&format!(":{}: bind", ports.peer));
-        let port = if peer { ports.peer } else { ports.client };
-        return EtcdError::PortTaken { port };
-    }
     if tail.contains("no space left on device") {
         return EtcdError::DiskFull { path };
     }
@@ -157,10 +157,8 @@ mod tests {
     use super::*;
     use crate::EtcdOptions;
 
-    const PORTS: Ports = Ports { client: 21_000, peer: 21_001 };
-
     fn diagnosed(tail: &str) -> EtcdError {
-        diagnose(tail, PORTS, Path::new("/data"), Path::new("/log"))
+        diagnose(tail, Path::new("/data"), Path::new("/log"))
     }
 
     #[test]
@@ -169,8 +167,6 @@ mod tests {
         assert!(matches!(full, EtcdError::DiskFull { .. }), "{full:?}");
         let denied = diagnosed("open /data/member/snap/db: permission denied");
         assert!(matches!(denied, EtcdError::File { action: "write", .. }), "{denied:?}");
-        let peer = diagnosed("listen tcp 127.0.0.1:21001: bind: address already in use");
-        assert!(matches!(peer, EtcdError::PortTaken { port: 21_001 }), "{peer:?}");
         let unknown = diagnosed("first\npanic: something else\n\n");
         assert!(unknown.to_string().contains("panic: something else"), "{unknown}");
     }
@@ -186,12 +182,13 @@ mod tests {
             quota: None,
         };
         let (home, _lock) = Home::open(&options).unwrap();
-        let ports = home.free_ports().unwrap();
+        let ports = home.new_ports().unwrap();
         let binary = process::find_program("etcd", "CLUSTERCTL_ETCD").unwrap();
         let launch = Launch { binary, log: options.log, home, quota: EtcdOptions::QUOTA };
         let taken = TcpListener::bind(("127.0.0.1", ports.client)).unwrap();
         let error = launch.run(ports).await.unwrap_err();
-        assert!(matches!(error, EtcdError::PortTaken { port } if port == ports.client), "{error:?}");
+        assert!(matches!(error, EtcdError::PortTaken(_)) && error.to_string().contains("(process "), "{error:?}");
+        assert!(launch.running().is_none(), "etcd was started where it cannot serve");
         drop(taken);
         let id = launch.run(ports).await.unwrap();
         assert_eq!(launch.running(), Some(id));

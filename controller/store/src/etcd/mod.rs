@@ -180,15 +180,18 @@ async fn adopt(launch: &Launch) -> Result<Option<(ProcessId, Ports)>, EtcdError>
     Ok(None)
 }
 
-/// The first start may choose other ports when somebody is quicker than us.
+/// On the ports of last time. The first start may choose others when somebody is quicker than us.
 async fn start_new(launch: &Launch) -> Result<(ProcessId, Ports), EtcdError> {
     const TRIES: usize = 3;
+    if let Some(ports) = launch.home.kept_ports() {
+        return Ok((launch.run(ports).await?, ports));
+    }
     let mut tried = 1;
     loop {
-        let ports = launch.home.free_ports()?;
+        let ports = launch.home.new_ports()?;
         match launch.run(ports).await {
             Ok(id) => return Ok((id, ports)),
-            Err(EtcdError::PortTaken { .. }) if tried < TRIES => tried += 1,
+            Err(EtcdError::PortTaken(_)) if tried < TRIES => tried += 1,
             Err(error) => return Err(error),
         }
     }
