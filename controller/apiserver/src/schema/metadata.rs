@@ -35,7 +35,7 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
      alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
      '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
+pub(crate) const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
      and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
      '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
@@ -192,7 +192,7 @@ fn labels(metadata: &Value, errors: &mut Vec<FieldError>) {
         if value.len() > 63 {
             errors.push(FieldError::invalid("metadata.labels", &Value::from(value), "must be no more than 63 bytes"));
         } else if !is_label_value(value) {
-            errors.push(FieldError::invalid("metadata.labels", &Value::from(value), VALUE));
+            errors.push(FieldError::invalid("metadata.labels", &Value::from(value), LABEL_VALUE));
         }
     }
 }

@@ -45,18 +45,19 @@ impl<'a> Checker<'a> {
                 field(operand, &select.field)
             }
             Expr::Call(call) => {
-                let qualified = call.target.as_ref().is_some_and(
-                    |target| matches!(&target.expr, Expr::Ident(root) if !self.knows(root) && library::is_qualified(root)),
-                );
+                let namespace = match call.target.as_ref().map(|target| &target.expr) {
+                    Some(Expr::Ident(root)) if !self.knows(root) && library::is_qualified(root) => Some(root.as_str()),
+                    _ => None,
+                };
                 let target = match &call.target {
-                    Some(target) if !qualified => self.visit(target)?,
+                    Some(target) if namespace.is_none() => self.visit(target)?,
                     _ => Known::Nothing,
                 };
                 let mut arguments = Vec::with_capacity(call.args.len());
                 for argument in &call.args {
                     arguments.push(self.visit(argument)?);
                 }
-                if !library::knows(&call.func_name, call.target.is_some(), qualified) {
+                if !library::knows(&call.func_name, call.target.is_some(), namespace) {
                     return Err(format!("undeclared reference to '{}' (in container '')", call.func_name));
                 }
                 Ok(match call.func_name.as_str() {

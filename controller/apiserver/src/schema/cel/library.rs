@@ -1,5 +1,5 @@
 //! The functions rules may call: CEL's standard library, the strings extension, and Kubernetes' lists and regex
-//! libraries; addresses and quantities are in [`super::types`].
+//! libraries; addresses and quantities are in [`super::types`], the rest in files of their names.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -12,7 +12,7 @@ use ::cel::common::value::{CowVal, Val};
 use ::cel::{DeclarationError, Env, ExecutionError};
 use regex::Regex;
 
-use super::{meter, types};
+use super::{meter, named, sets, text as format, types, urls, versions};
 
 type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
 pub(super) type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
@@ -47,36 +47,43 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_member_overload("max", "list.max", LIST_TYPE, vec![], |a| extreme(a, Ordering::Greater))?;
     env.add_member_overload("indexOf", "list.indexOf", LIST_TYPE, vec![DYN_TYPE], index_of)?;
     env.add_member_overload("lastIndexOf", "list.lastIndexOf", LIST_TYPE, vec![DYN_TYPE], last_index_of)?;
-    types::declare(env)
+    types::declare(env)?;
+    sets::declare(env)?;
+    versions::declare(env)?;
+    urls::declare(env)?;
+    named::declare(env)?;
+    format::declare(env)
 }
 
 /// Functions called on nothing.
 const GLOBAL: &str = "size int uint double string bytes bool dyn type duration timestamp matches ip isIP cidr isCIDR quantity \
-     isQuantity isURL has";
+     isQuantity isURL url semver isSemver has";
 /// Functions called on a value.
 const MEMBER: &str = "size contains startsWith endsWith matches charAt indexOf lastIndexOf join lowerAscii upperAscii trim \
      replace split substring reverse find findAll isSorted sum min max getDate getDayOfMonth getDayOfWeek getDayOfYear \
      getFullYear getHours getMilliseconds getMinutes getMonth getSeconds hasValue value or orValue optMap optFlatMap family \
      isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast containsIP containsCIDR masked \
-     prefixLength ip sign isInteger asInteger asApproximateFloat add sub isGreaterThan isLessThan compareTo";
-/// Functions in a namespace (`optional.of`).
-const QUALIFIED: &str = "of none ofNonZeroValue";
+     prefixLength ip sign isInteger asInteger asApproximateFloat add sub isGreaterThan isLessThan compareTo major minor patch getScheme getHost getHostname getPort \
+     getEscapedPath getQuery validate format";
 
-/// Whether a call can be resolved at all.
-pub(super) fn knows(name: &str, member: bool, qualified: bool) -> bool {
+/// Whether a call can be resolved at all; `namespace` is what it is qualified with (`optional.of`).
+pub(super) fn knows(name: &str, member: bool, namespace: Option<&str>) -> bool {
     // Operators have names that no source can spell (`_+_`, `@in`).
     let operator = !name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let names = match (qualified, member) {
-        (true, _) => QUALIFIED,
-        (false, true) => MEMBER,
-        (false, false) => GLOBAL,
+    let names = match (namespace, member) {
+        (Some("optional"), _) => "of none ofNonZeroValue",
+        (Some("sets"), _) => "contains equivalent intersects",
+        (Some("format"), _) => return named::is_format(name),
+        (Some(_), _) => "",
+        (None, true) => MEMBER,
+        (None, false) => GLOBAL,
     };
     operator || names.split_whitespace().any(|known| known == name)
 }
 
 /// Whether a name opens a namespace of functions (`optional.of`).
 pub(super) fn is_qualified(name: &str) -> bool {
-    name == "optional"
+    matches!(name, "optional" | "sets" | "format")
 }
 
 /// Whether a name is a type's.
@@ -118,7 +125,7 @@ fn first<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
 }
 
 /// How long a value is, for paying.
-fn length(value: &dyn Val) -> u64 {
+pub(super) fn length(value: &dyn Val) -> u64 {
     match value.downcast_ref::<CelString>() {
         Some(text) => text.inner().len() as u64,
         None => value.as_sizer().map_or(1, |sizer| (*sizer.size().inner()).unsigned_abs() * 16),
@@ -235,7 +242,7 @@ fn boxed(value: impl Val + 'static) -> Box<dyn Val> {
     Box::new(value)
 }
 
-fn elements<'b, 'v>(list: &'b CowVal<'_, 'v>) -> Result<&'b (dyn Iterable + 'v), ExecutionError> {
+pub(super) fn elements<'b, 'v>(list: &'b CowVal<'_, 'v>) -> Result<&'b (dyn Iterable + 'v), ExecutionError> {
     list.as_iterable().ok_or_else(|| wrong("list"))
 }
 

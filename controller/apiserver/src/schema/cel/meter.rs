@@ -10,6 +10,7 @@
 //! s.matches(p)      →  s.@matches(p)      with a cache of compiled patterns
 //! s.replace(a, b)   →  s.@replace(a, b)
 //! xs.join(s)        →  xs.@join(s)
+//! s.format(xs)      →  s.@format(xs)
 //! s.split(a), a==b  →  @pay(s, k).split(a)   inside loops: linear work on a value that may be large
 //! a.b.c             →  a["b"]["c"]           not for paying: the interpreter looks up a dotted name as a variable first,
 //!                                            prefix by prefix, which costs more than all the rest of a short rule
@@ -20,6 +21,8 @@ use std::cell::Cell;
 use ::cel::ExecutionError;
 use ::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use ::cel::common::types::{CelInt, CelString};
+
+use super::library::is_qualified;
 
 /// Deeper expressions would need too much stack to evaluate.
 const DEEPEST: usize = 160;
@@ -105,6 +108,7 @@ fn rewrite(expression: &mut IdedExpr, looping: bool) {
                 ("matches", 2) if call.target.is_none() => Some("@matches"),
                 ("replace", _) => Some("@replace"),
                 ("join", _) => Some("@join"),
+                ("format", 1) if call.target.is_some() => Some("@format"),
                 _ => None,
             };
             if let Some(name) = metered {
@@ -131,6 +135,10 @@ fn rewrite(expression: &mut IdedExpr, looping: bool) {
 
 /// Linear work on one operand, done again and again, is paid by the operand's length.
 fn pay_for_operand(call: &mut CallExpr) {
+    // `sets.contains(…)`: a name and no value, and the function pays itself.
+    if call.target.as_ref().is_some_and(|target| matches!(&target.expr, Expr::Ident(name) if is_qualified(name))) {
+        return;
+    }
     let rate = match call.func_name.as_str() {
         operators::EQUALS
         | operators::NOT_EQUALS

@@ -15,9 +15,14 @@
 mod fields;
 mod library;
 mod meter;
+mod named;
+mod sets;
 mod stack;
+mod text;
 mod types;
+mod urls;
 mod value;
+mod versions;
 mod words;
 
 pub(crate) use library::compile_pattern;

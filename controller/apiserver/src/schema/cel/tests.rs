@@ -1,3 +1,5 @@
+mod functions;
+
 use serde_json::{Value, json};
 
 use crate::schema::Definition;

@@ -52,6 +52,7 @@ macro_rules! value {
         impl StaticVal for $name {}
     };
 }
+pub(super) use value;
 
 value!(Ip, IP, |_| None);
 value!(Cidr, CIDR, |_| None);
@@ -66,15 +67,15 @@ impl Comparer for Quantity {
     }
 }
 
-fn failed(function: &str, why: &str) -> ExecutionError {
+pub(super) fn failed(function: &str, why: &str) -> ExecutionError {
     ExecutionError::function_error(function, why)
 }
 
-fn flag<'b, 'v>(value: bool) -> Outcome<'b, 'v> {
+pub(super) fn flag<'b, 'v>(value: bool) -> Outcome<'b, 'v> {
     Ok(CowVal::owned(CelBool::from(value)))
 }
 
-fn this<'a, T: StaticVal>(arguments: &'a [CowVal<'_, '_>], index: usize) -> Result<&'a T, ExecutionError> {
+pub(super) fn this<'a, T: StaticVal>(arguments: &'a [CowVal<'_, '_>], index: usize) -> Result<&'a T, ExecutionError> {
     arguments
         .get(index)
         .and_then(|value| value.as_any())
@@ -100,7 +101,6 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         let amount = parse_quantity(text(&a, 0)?).ok_or_else(|| failed("quantity", "not a valid quantity"))?;
         Ok(CowVal::owned(Quantity(amount)))
     })?;
-    env.add_overload("isURL", "isURL", one(), |a| flag(text(&a, 0)?.contains("://") || text(&a, 0)?.starts_with('/')))?;
     declare_ip(env)?;
     declare_cidr(env)?;
     declare_quantity(env)
