@@ -48,6 +48,7 @@ pub use fault::{Fault, FaultSpec, FaultStatus};
 pub use host::{Host, HostSpec, HostStatus};
 pub use image::{Image, ImageSpec, ImageStatus};
 pub use load_balancer::{LoadBalancer, LoadBalancerSpec, LoadBalancerStatus};
+pub use network::subnets::{InvalidSubnet, Subnet, Subnets};
 pub use network::{TenantNetwork, TenantNetworkSpec, TenantNetworkStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use port::{Port, PortSpec, PortStatus};

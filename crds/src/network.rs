@@ -1,4 +1,6 @@
-//! TenantNetwork: an isolated layer-2 network with a subnet and DHCP (PrismNET).
+//! TenantNetwork: an isolated layer-2 network with its subnets and DHCP (PrismNET).
+
+pub mod subnets;
 
 use crate::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -16,21 +18,42 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     category = "photon",
     shortname = "tnet",
-    doc = "An isolated layer-2 network with one IPv4 subnet and DHCP.",
+    doc = "An isolated layer-2 network with IPv4 subnets and DHCP.",
     printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnet"),
+    printcolumn(name = "Subnets", type_ = "string", json_path = ".spec.subnets[*].cidr", priority = 1),
     printcolumn(name = "VNI", type_ = "integer", json_path = ".status.vni"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.subnet) != has(self.subnets)")
+    .message("give exactly one of subnet and subnets").field_path(".subnet"))]
+#[x_kube(validation = Rule::new("!has(self.gateway) || has(self.subnet)")
+    .message("with subnets each has a gateway of its own").field_path(".gateway"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.subnets) || self.subnets.all(a, self.subnets.filter(b, cidr(a.cidr).containsIP(cidr(b.cidr).ip())).size() == 1)")
+    .message("subnets of one network must not overlap").field_path(".subnets"))]
+#[x_kube(validation = Rule::new(
+    "!has(oldSelf.subnet) || has(self.subnet) || (has(self.subnets) && self.subnets[0].cidr == oldSelf.subnet)")
+    .message("the subnet that the network had must be the first of its subnets").field_path(".subnets"))]
+#[x_kube(validation = Rule::new(
+    "!has(oldSelf.subnets) || (has(self.subnets) && self.subnets[0].name == oldSelf.subnets[0].name && \
+     oldSelf.subnets.all(old, self.subnets.exists(one, one.name == old.name && one.cidr == old.cidr)))")
+    .message("subnets are immutable and the first stays the first; new ones may be added").field_path(".subnets"))]
 pub struct TenantNetworkSpec {
-    /// IPv4 range in CIDR form, /8 to /30.
+    /// The one IPv4 range, in CIDR form, /8 to /30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(
         pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(8|9|1[0-9]|2[0-9]|30)$"
     ))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("subnet is immutable"))]
-    pub subnet: String,
-    /// The network's own address; default the first usable one.
+    pub subnet: Option<String>,
+    /// Several IPv4 ranges, in place of `subnet`. The network routes between them. New ones may be added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub subnets: Vec<SubnetSpec>,
+    /// The network's own address in `subnet`; default the first usable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub gateway: Option<String>,
@@ -51,6 +74,57 @@ pub struct TenantNetworkSpec {
 
 fn ethernet_mtu() -> u32 {
     1450
+}
+
+/// One of several ranges of a network.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.gateway) || cidr(self.cidr).containsIP(self.gateway)")
+    .message("gateway must be an address of cidr").field_path(".gateway"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.allocation) || (cidr(self.cidr).containsIP(self.allocation.first) && cidr(self.cidr).containsIP(self.allocation.last))")
+    .message("allocation must be a part of cidr").field_path(".allocation"))]
+pub struct SubnetSpec {
+    /// Name by which Ports and ServiceIPs ask for an address of it.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub name: String,
+    /// IPv4 range in CIDR form, /8 to /30.
+    #[schemars(
+        regex(
+            pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(8|9|1[0-9]|2[0-9]|30)$"
+        ),
+        length(max = 18)
+    )]
+    #[x_kube(validation = Rule::new("cidr(self) == cidr(self).masked()").message("the range has host bits set"))]
+    pub cidr: String,
+    /// The network's own address in it; default the first usable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
+        length(max = 15)
+    )]
+    pub gateway: Option<String>,
+    /// The part of it from which addresses are given to who asks for none; default all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<AddressRange>,
+}
+
+/// Addresses from one to another, both counted.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressRange {
+    /// The first.
+    #[schemars(
+        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
+        length(max = 15)
+    )]
+    pub first: String,
+    /// The last.
+    #[schemars(
+        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
+        length(max = 15)
+    )]
+    pub last: String,
 }
 
 /// DHCP of a network: fixed reservations for its Ports, no dynamic pool.
@@ -95,7 +169,7 @@ pub struct TenantNetworkStatus {
     /// VXLAN network identifier, unique in the installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<u32>,
-    /// The network's own address.
+    /// The network's own address in its first subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// Addresses in use by Ports.

@@ -30,11 +30,18 @@ use serde::{Deserialize, Serialize};
     .message("ip is immutable once set").field_path(".ip"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.mac) || (has(self.mac) && self.mac == oldSelf.mac)")
     .message("mac is immutable once set").field_path(".mac"))]
+#[x_kube(validation = Rule::new(
+    "(!has(oldSelf.ip) && !has(oldSelf.subnet)) || (has(self.subnet) == has(oldSelf.subnet) && (!has(self.subnet) || self.subnet == oldSelf.subnet))")
+    .message("subnet is immutable once it or ip is set").field_path(".subnet"))]
 pub struct PortSpec {
     /// TenantNetwork of this namespace.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable"))]
     pub network: String,
+    /// Name of the network's subnet that its address is of; the first that has one left when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub subnet: Option<String>,
     /// IPv4 address; allocated when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]

@@ -27,12 +27,18 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(oldSelf.ip) == has(self.ip) && (!has(self.ip) || self.ip == oldSelf.ip)")
     .message("ip is immutable").field_path(".ip"))]
+#[x_kube(validation = Rule::new("has(oldSelf.subnet) == has(self.subnet) && (!has(self.subnet) || self.subnet == oldSelf.subnet)")
+    .message("subnet is immutable").field_path(".subnet"))]
 pub struct ServiceIPSpec {
     /// TenantNetwork of this namespace.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable"))]
     pub network: String,
-    /// IPv4 address of the network's range; allocated when empty.
+    /// Name of the network's subnet that its address is of; the first that has one left when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub subnet: Option<String>,
+    /// IPv4 address of the network's ranges; allocated when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub ip: Option<String>,

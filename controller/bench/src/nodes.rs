@@ -97,9 +97,9 @@ async fn templates(lab: &Lab) -> Result<(Vec<by_hand::Node>, String, u32)> {
     }
     let networks: Api<TenantNetwork> = Api::namespaced(lab.client.clone(), "default");
     let network = networks.get(CLUSTER).await.context("failed to read the network")?;
-    let gateway = network.status.and_then(|status| status.gateway).context("the network has no gateway")?;
-    let length = network.spec.subnet.split('/').nth(1).unwrap_or("24").to_owned();
-    Ok((all, format!("{gateway}/{length}"), network.spec.mtu))
+    let subnets = crds::Subnets::of(&network.spec).context("the network has no subnet")?;
+    let main = subnets.main();
+    Ok((all, format!("{}/{}", main.gateway, main.range.prefix_len()), network.spec.mtu))
 }
 
 /// Reads all files of the images, holes apart, so that they are in memory.

@@ -21,7 +21,7 @@ mod lease;
 mod process_of;
 mod reservation;
 
-pub use config::{DomainName, HostName, InvalidName, Server};
+pub use config::{DomainName, HostName, InvalidName, Range, Server};
 pub use lease::Lease;
 pub use process_of::Running;
 pub use reservation::Reservation;
@@ -185,15 +185,15 @@ pub async fn ensure(place: &Place, server: &Server, reservations: &[Reservation]
     Ok(changes)
 }
 
-/// The bridge, which must have an address of the network, or dnsmasq would run and answer nobody.
+/// The bridge, which must have an address in each range, or dnsmasq would run and answer nobody there.
 async fn bridge_of(place: &Place, server: &Server) -> Result<Link> {
     let name = || server.bridge.to_string();
     let bridge = place.links.find(server.bridge.as_str()).await?;
     let bridge = bridge.ok_or_else(|| Error::NoBridge { name: name() })?;
-    let subnet = IpNet::V4(server.subnet);
-    match bridge.addresses.iter().any(|address| subnet.contains(&address.addr())) {
-        true => Ok(bridge),
-        false => Err(Error::NoAddress { name: name(), subnet }),
+    let served = |subnet: &IpNet| bridge.addresses.iter().any(|address| subnet.contains(&address.addr()));
+    match server.ranges.iter().map(|range| IpNet::V4(range.subnet)).find(|subnet| !served(subnet)) {
+        None => Ok(bridge),
+        Some(subnet) => Err(Error::NoAddress { name: name(), subnet }),
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crds::{Port, condition};
-use ipnet::Ipv4Net;
+use crds::{Port, Subnet, Subnets, condition};
 use kube::ResourceExt;
 
 use crate::access::Closed;
@@ -20,8 +19,8 @@ pub struct Endpoint {
     pub name: String,
     /// Its network's name.
     pub network: String,
-    /// Its network's range, where that is known.
-    pub subnet: Option<Ipv4Net>,
+    /// Its network's ranges, where they are known.
+    pub subnets: Option<Subnets>,
     /// Its own address, which the guest has by DHCP.
     pub address: Option<Ipv4Addr>,
     /// What else its guest may speak under; in a world without what it names and cannot have.
@@ -59,6 +58,12 @@ impl Endpoint {
         self.namespace == other.namespace && self.network == other.network
     }
 
+    /// The subnet that its own address is in, where that is known.
+    #[must_use]
+    pub fn subnet(&self) -> Option<&Subnet> {
+        self.subnets.as_ref()?.around(self.address?)
+    }
+
     /// Whether the two are cards of one machine.
     #[must_use]
     pub fn shares_machine_with(&self, other: &Endpoint) -> bool {
@@ -72,7 +77,7 @@ impl Endpoint {
             namespace: port.namespace().unwrap_or_default(),
             name: port.name_any(),
             network: port.spec.network.clone(),
-            subnet: None,
+            subnets: None,
             address: port.spec.ip.as_ref().and_then(|text| text.parse().ok()),
             further: port.spec.allowed_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             groups: port.spec.security_groups.clone(),

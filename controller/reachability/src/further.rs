@@ -1,20 +1,20 @@
 //! Which of the addresses that a Port names beside its own count.
 //!
 //! Several Ports may name one, so that their guests can hand it to each other. Nobody gets what is another's own, the
-//! network's own, or no address of its range. That is decided here once: the host that guards a guest, the hosts that count
+//! network's own, or no address of its ranges. That is decided here once: the host that guards a guest, the hosts that count
 //! the members of its groups, and who explains must not differ about an address.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use crds::Subnets;
 
 /// Why an address does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It is the own address of the Port of this name.
     Owned(String),
-    /// It is no usable address of the network's range.
+    /// It is no usable address of the network's ranges.
     Outside,
     /// It is the network's own.
     Gateway,
@@ -23,23 +23,18 @@ pub enum Refusal {
 /// Whose own each address of a network is.
 #[derive(Clone, Debug)]
 pub struct Claims<'a> {
-    subnet: Ipv4Net,
-    gateway: Ipv4Addr,
+    subnets: Subnets,
     owners: HashMap<Ipv4Addr, Vec<&'a str>>,
 }
 
 impl<'a> Claims<'a> {
     /// `owners` are all Ports of the network that have an address, on whichever host or on none yet.
-    pub fn new(
-        subnet: Ipv4Net,
-        gateway: Ipv4Addr,
-        owners: impl IntoIterator<Item = (Ipv4Addr, &'a str)>,
-    ) -> Claims<'a> {
+    pub fn new(subnets: Subnets, owners: impl IntoIterator<Item = (Ipv4Addr, &'a str)>) -> Claims<'a> {
         let mut of: HashMap<Ipv4Addr, Vec<&str>> = HashMap::new();
         for (address, port) in owners {
             of.entry(address).or_default().push(port);
         }
-        Claims { subnet, gateway, owners: of }
+        Claims { subnets, owners: of }
     }
 
     /// Whether the Port of that name may use an address beside its own.
@@ -51,11 +46,9 @@ impl<'a> Claims<'a> {
         if let Some(other) = owners.find(|owner| **owner != port) {
             return Err(Refusal::Owned((*other).to_owned()));
         }
-        let subnet = self.subnet;
-        let of_the_range = subnet.prefix_len() < 31 && (address == subnet.network() || address == subnet.broadcast());
         match address {
-            ip if !subnet.contains(&ip) || of_the_range => Err(Refusal::Outside),
-            ip if ip == self.gateway => Err(Refusal::Gateway),
+            ip if self.subnets.is_gateway(ip) => Err(Refusal::Gateway),
+            ip if !self.subnets.is_usable(ip) => Err(Refusal::Outside),
             _ => Ok(()),
         }
     }

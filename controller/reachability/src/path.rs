@@ -1,7 +1,7 @@
 //! One conversation's way, hop by hop, as far as the objects tell it.
 //!
 //! ```text
-//!  guest ─► tap ─► what its groups say ─► bridge ─► (tunnel ─► bridge) ─► what the other's groups say ─► tap ─► guest
+//!  guest ─► tap ─► what its groups say ─► bridge ─► (gateway) ─► (tunnel ─► bridge) ─► what the other's groups say ─► tap ─► guest
 //! ```
 //!
 //! The way ends at the first hop that stops it. A hop of which its object says that something is amiss (not ready, no address
@@ -31,6 +31,8 @@ pub enum Place {
     RuleOut,
     /// The network on one host.
     Bridge,
+    /// The network's own address, which routes between its subnets where the sender is.
+    Gateway,
     /// From host to host.
     Tunnel,
     /// What the receiver's groups say.
@@ -44,6 +46,7 @@ impl fmt::Display for Place {
             Self::Tap => "tap",
             Self::RuleOut => "rule out",
             Self::Bridge => "bridge",
+            Self::Gateway => "gateway",
             Self::Tunnel => "tunnel",
             Self::RuleIn => "rule in",
         })
@@ -108,6 +111,7 @@ impl World {
             Verdict::Judged { out, into } => {
                 hops.push(self.rule(from, out, RuleDirection::Egress));
                 hops.push(bridge(from));
+                hops.extend(gateway(from, to));
                 if from.host != to.host {
                     hops.push(self.tunnel(from, to));
                     hops.push(bridge(to));
@@ -205,6 +209,13 @@ fn tap(of: &Endpoint) -> Hop {
         }
     };
     Hop { place: Place::Tap, of: of.name.clone(), fate, why }
+}
+
+/// Who routes, when the two are in different subnets.
+fn gateway(from: &Endpoint, to: &Endpoint) -> Option<Hop> {
+    let (near, far) = (from.subnet()?, to.subnet()?);
+    let why = || format!("{} on {}, to {}", near.gateway, from.host.as_deref().unwrap_or_default(), far.range);
+    (near != far).then(|| Hop { place: Place::Gateway, of: from.network.clone(), fate: Fate::Passes, why: why() })
 }
 
 fn bridge(of: &Endpoint) -> Hop {

@@ -92,11 +92,12 @@ impl World {
         Ok((machine, address))
     }
 
-    /// Whether an address on another network is in the range of one that the machine is on itself, or leads there directly.
+    /// Whether an address on another network is in a range of one that the machine is on itself, or leads there directly.
     fn is_ambiguous(&self, from: &Endpoint, to: &Endpoint, address: Ipv4Addr) -> bool {
         let cards = self.endpoints().iter().filter(|card| card.shares_machine_with(from));
         let mut cards = cards.chain([from]);
-        cards.any(|card| card.shares_network_with(to) || card.subnet.is_none_or(|subnet| subnet.contains(&address)))
+        let leads_there = |card: &Endpoint| card.subnets.as_ref().is_none_or(|all| all.around(address).is_some());
+        cards.any(|card| card.shares_network_with(to) || leads_there(card))
     }
 }
 

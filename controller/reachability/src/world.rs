@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use crds::{Host, Port, SecurityGroup, TenantNetwork, VirtualMachine, condition};
-use ipnet::Ipv4Net;
+use crds::{Host, Port, SecurityGroup, Subnets, TenantNetwork, VirtualMachine, condition};
 use kube::ResourceExt;
 
 use crate::access::{Ability, Groups, members};
@@ -58,7 +57,7 @@ impl World {
         let users = users(&objects.machines);
         let mut endpoints: Vec<Endpoint> = objects.ports.iter().map(|port| world.endpoint(port, &users)).collect();
         endpoints.sort_by(|a, b| (&a.namespace, &a.network, &a.name).cmp(&(&b.namespace, &b.network, &b.name)));
-        world.settle(&mut endpoints);
+        World::settle(&mut endpoints);
         world.members = members_of(&endpoints);
         world.endpoints = endpoints;
         world
@@ -67,7 +66,7 @@ impl World {
     fn endpoint(&self, port: &Port, users: &HashMap<(String, String), &VirtualMachine>) -> Endpoint {
         let mut one = Endpoint::of(port);
         let network = self.networks.get(&(one.namespace.clone(), one.network.clone()));
-        one.subnet = network.and_then(|network| network.spec.subnet.parse::<Ipv4Net>().ok()).map(|net| net.trunc());
+        one.subnets = network.and_then(|network| Subnets::of(&network.spec).ok());
         if network.is_none() {
             one.absent = Some(format!("there is no TenantNetwork {}", one.network));
         }
@@ -82,27 +81,19 @@ impl World {
     }
 
     /// Takes from the Ports, which are in order, the further addresses that they cannot have.
-    fn settle(&self, endpoints: &mut [Endpoint]) {
+    fn settle(endpoints: &mut [Endpoint]) {
         for ports in endpoints.chunk_by_mut(|one, next| one.shares_network_with(next)) {
-            let Some((subnet, gateway)) = ports.first().and_then(|port| self.range(port)) else { continue };
+            let Some(subnets) = ports.first().and_then(|port| port.subnets.clone()) else { continue };
             if ports.iter().all(|port| port.further.is_empty()) {
                 continue;
             }
             let own: Vec<(Ipv4Addr, String)> =
                 ports.iter().filter_map(|port| Some((port.address?, port.name.clone()))).collect();
-            let claims = Claims::new(subnet, gateway, own.iter().map(|(address, name)| (*address, name.as_str())));
+            let claims = Claims::new(subnets, own.iter().map(|(address, name)| (*address, name.as_str())));
             for Endpoint { name, further, .. } in ports {
                 further.retain(|address| claims.judge(name, *address).is_ok());
             }
         }
-    }
-
-    /// The range of a Port's network, and the network's own address in it.
-    fn range(&self, port: &Endpoint) -> Option<(Ipv4Net, Ipv4Addr)> {
-        let (network, subnet) = (self.network(port)?, port.subnet?);
-        let told = network.spec.gateway.as_ref().or_else(|| network.status.as_ref()?.gateway.as_ref());
-        let gateway = told.map_or_else(|| subnet.hosts().next(), |text| text.parse().ok());
-        Some((subnet, gateway.unwrap_or(subnet.network())))
     }
 
     /// Whether a host can enforce groups. One that is not known is no reason to call a Port closed.

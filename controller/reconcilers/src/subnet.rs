@@ -1,14 +1,13 @@
-//! A network's range, its own address, and who has which of the others: what the network, its Ports and its ServiceIPs are
-//! judged by. Pure, but for the lock under which addresses are given.
+//! Who has which of a network's addresses: what its Ports and its ServiceIPs are judged by. Pure, but for the lock under which
+//! addresses are given.
 
-use crds::{Port, ServiceIP, TenantNetwork, condition};
-use ipnet::Ipv4Net;
+use crds::{InvalidSubnet, Port, ServiceIP, Subnet, Subnets, condition};
 use kube::ResourceExt;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-/// Held from reading who has which address until a new holder is written: Ports and ServiceIPs share their network's range, and
+/// Held from reading who has which address until a new holder is written: Ports and ServiceIPs share their network's ranges, and
 /// each has a reconciler of its own.
 pub type Giving = Arc<tokio::sync::Mutex<()>>;
 
@@ -31,8 +30,8 @@ impl Problem {
     }
 
     /// The network has no valid subnet.
-    pub fn invalid_network(name: &str, text: &str) -> Self {
-        Self { reason: "NetworkNotReady", message: format!("spec.network: TenantNetwork {name}: {text}") }
+    pub fn invalid_network(name: &str, why: &InvalidSubnet) -> Self {
+        Self { reason: "NetworkNotReady", message: format!("spec.network: TenantNetwork {name}: {why}") }
     }
 
     /// Notes in an object's conditions that it has no address.
@@ -48,44 +47,69 @@ pub struct Others<'a> {
     pub ports: &'a [Port],
     /// Its ServiceIPs.
     pub services: &'a [ServiceIP],
-    /// The network's own address.
-    pub gateway: Ipv4Addr,
-    /// Its range.
-    pub subnet: Ipv4Net,
+    /// Its ranges.
+    pub subnets: &'a Subnets,
 }
 
 impl Others<'_> {
-    /// The lowest address that nobody has or asks for.
+    /// The lowest address of the subnet, or of the first that has one, that nobody has or asks for.
     ///
     /// # Errors
-    /// [`Problem`]: none is left.
-    pub fn free(&self) -> Result<Ipv4Addr, Problem> {
+    /// [`Problem`]: none is left, or there is no such subnet.
+    pub fn free(&self, subnet: Option<&str>) -> Result<Ipv4Addr, Problem> {
         let ports = self.ports.iter().flat_map(|port| port.spec.ip.iter().chain(&port.spec.allowed_addresses));
         let services = self
             .services
             .iter()
             .flat_map(|one| one.spec.ip.iter().chain(one.status.iter().filter_map(|status| status.ip.as_ref())));
         let taken: HashSet<Ipv4Addr> = ports.chain(services).filter_map(|text| text.parse().ok()).collect();
-        self.subnet.hosts().find(|ip| *ip != self.gateway && !taken.contains(ip)).ok_or_else(|| Problem {
+        let free = |subnet: &Subnet| {
+            let all = u32::from(subnet.first)..=u32::from(subnet.last);
+            all.map(Ipv4Addr::from).find(|ip| subnet.is_usable(*ip) && !taken.contains(ip))
+        };
+        let (found, of) = match subnet {
+            Some(name) => {
+                let subnet = self.named(name)?;
+                (free(subnet), subnet.range.to_string())
+            }
+            None => (self.subnets.all().find_map(free), self.subnets.to_string()),
+        };
+        found.ok_or_else(|| Problem {
             reason: "SubnetExhausted",
-            message: format!("no free address is left in {}; delete Ports or use a larger network", self.subnet),
+            message: format!("no free address is left in {of}; delete Ports or use a larger network"),
+        })
+    }
+
+    /// The subnet that an object's `spec.subnet` asks for.
+    fn named(&self, name: &str) -> Result<&Subnet, Problem> {
+        self.subnets.named(name).ok_or_else(|| {
+            let names: Vec<&str> = self.subnets.all().map(|one| one.name.as_str()).collect();
+            let message = format!("spec.subnet: the network has no subnet {name}; it has {}", names.join(", "));
+            Problem { reason: "SubnetNotFound", message }
         })
     }
 
     /// The address that an object's `spec.ip` asks for.
     ///
     /// # Errors
-    /// [`Problem`]: it is none of the network's, or somebody has it.
-    pub fn asked(&self, text: &str) -> Result<Ipv4Addr, Problem> {
+    /// [`Problem`]: it is none of the network's, or not of that subnet, or somebody has it.
+    pub fn asked(&self, text: &str, subnet: Option<&str>) -> Result<Ipv4Addr, Problem> {
         let bad = |reason, message: String| Err(Problem { reason, message: format!("spec.ip: {message}") });
         let Ok(ip) = text.parse::<Ipv4Addr>() else {
             return bad("InvalidAddress", format!("{text} is no IPv4 address"));
         };
-        if !self.subnet.contains(&ip) || ip == self.subnet.network() || ip == self.subnet.broadcast() {
-            return bad("InvalidAddress", format!("{ip} is not a usable address of {}", self.subnet));
-        }
-        if ip == self.gateway {
+        if self.subnets.is_gateway(ip) {
             return bad("AddressTaken", format!("{ip} is the network's own address"));
+        }
+        let (usable, of) = match subnet {
+            Some(name) => {
+                let subnet = self.named(name)?;
+                (subnet.is_usable(ip), subnet.range.to_string())
+            }
+            None => (self.subnets.is_usable(ip), self.subnets.to_string()),
+        };
+        if !usable {
+            return bad("InvalidAddress", format!("{ip} is not a usable address of {of}"));
         }
         // A Port without MAC asks for its address as well and has not got it.
         let has = |port: &&Port| port.spec.ip.as_deref() == Some(text) && port.spec.mac.is_some();
@@ -104,23 +128,55 @@ impl Others<'_> {
     }
 }
 
-/// The network's own address: the one asked for, or the first usable one.
-///
-/// # Errors
-/// A sentence naming the field.
-pub fn gateway(network: &TenantNetwork) -> Result<(Ipv4Addr, Ipv4Net), String> {
-    let subnet: Ipv4Net =
-        network.spec.subnet.parse().map_err(|_| format!("spec.subnet: {} is no IPv4 range", network.spec.subnet))?;
-    if subnet.addr() != subnet.network() {
-        return Err(format!("spec.subnet: {subnet} has host bits set; write {}", subnet.trunc()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn subnets() -> Subnets {
+        let spec = json!({"subnets": [
+            {"name": "front", "cidr": "10.0.0.0/30"},
+            {"name": "back", "cidr": "10.0.1.0/24", "allocation": {"first": "10.0.1.10", "last": "10.0.1.11"}},
+        ]});
+        Subnets::of(&serde_json::from_value(spec).unwrap()).unwrap()
     }
-    let Some(text) = &network.spec.gateway else {
-        let first = subnet.hosts().next().ok_or_else(|| format!("spec.subnet: {subnet} has no usable address"))?;
-        return Ok((first, subnet));
-    };
-    let address: Ipv4Addr = text.parse().map_err(|_| format!("spec.gateway: {text} is no IPv4 address"))?;
-    if !subnet.contains(&address) || address == subnet.network() || address == subnet.broadcast() {
-        return Err(format!("spec.gateway: {address} is not a usable address of {subnet}"));
+
+    fn port(name: &str, ip: &str) -> Port {
+        serde_json::from_value(json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": "Port",
+            "metadata": {"name": name}, "spec": {"network": "n", "ip": ip, "mac": "52:54:00:00:00:01"}}))
+        .unwrap()
     }
-    Ok((address, subnet))
+
+    #[test]
+    fn the_first_subnet_that_has_one_left_gives_an_address_unless_one_is_named() {
+        let subnets = subnets();
+        let mut ports = Vec::new();
+        let mut next = |subnet: Option<&str>| {
+            let got = Others { ports: &ports, services: &[], subnets: &subnets }.free(subnet);
+            let told = got.map(|ip| ip.to_string()).map_err(|problem| problem.reason);
+            if let Ok(ip) = &told {
+                ports.push(port(ip, ip));
+            }
+            told
+        };
+        assert_eq!(next(Some("back")), Ok("10.0.1.10".to_owned()));
+        assert_eq!(next(None), Ok("10.0.0.2".to_owned()));
+        assert_eq!(next(Some("front")), Err("SubnetExhausted"));
+        assert_eq!(next(None), Ok("10.0.1.11".to_owned()));
+        assert_eq!(next(None), Err("SubnetExhausted"));
+        assert_eq!(next(Some("middle")), Err("SubnetNotFound"));
+    }
+
+    #[test]
+    fn an_address_of_another_subnet_is_refused_with_its_field_and_one_that_is_not_given_out_can_be_asked_for() {
+        let subnets = subnets();
+        let others = Others { ports: &[], services: &[], subnets: &subnets };
+        let refused = |ip: &str, subnet: &str| others.asked(ip, Some(subnet)).unwrap_err().message;
+        assert_eq!(refused("10.0.0.2", "back"), "spec.ip: 10.0.0.2 is not a usable address of 10.0.1.0/24");
+        assert_eq!(refused("10.0.1.1", "back"), "spec.ip: 10.0.1.1 is the network's own address");
+        assert_eq!(refused("10.0.0.2", "no"), "spec.subnet: the network has no subnet no; it has front, back");
+        let outside = others.asked("10.0.2.2", None).unwrap_err().message;
+        assert_eq!(outside, "spec.ip: 10.0.2.2 is not a usable address of 10.0.0.0/30, 10.0.1.0/24");
+        assert_eq!(others.asked("10.0.1.200", None), Ok(Ipv4Addr::new(10, 0, 1, 200)));
+    }
 }

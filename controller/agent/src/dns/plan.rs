@@ -1,6 +1,6 @@
 //! What a name server is told: pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ const OWN_DOMAIN: &str = "internal";
 pub struct Network<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its range.
-    pub subnet: Ipv4Net,
+    /// Its ranges.
+    pub ranges: &'a [Ipv4Net],
     /// Its own address.
     pub gateway: IpAddr,
     /// The domain that DHCP hands out.
@@ -36,7 +36,10 @@ pub fn networks_part(network: &Network<'_>, guests: &[Guest]) -> Part {
         domains.push(own);
     }
     domains.retain(|domain| value::is_name(domain));
-    let reverse = part::reverse_zones(network.subnet.network().into(), network.subnet.prefix_len());
+    // Two narrow ranges may be looked up in one zone.
+    let zones = |range: &Ipv4Net| part::reverse_zones(range.network().into(), range.prefix_len());
+    let reverse: BTreeSet<String> = network.ranges.iter().flat_map(zones).collect();
+    let reverse: Vec<String> = reverse.into_iter().collect();
     let guests: Vec<Guest> =
         guests.iter().filter(|guest| is_host_name(&guest.name)).cloned().map(with_fit_aliases).collect();
     part::of_network(network.gateway, network.forward, &domains, &reverse, &guests)
@@ -154,7 +157,7 @@ mod tests {
     fn guests_are_named_alone_in_their_network_and_in_the_domain_handed_out() {
         let network = Network {
             name: "blue",
-            subnet: "10.62.0.0/24".parse().unwrap(),
+            ranges: &["10.62.0.0/25", "10.62.0.128/25", "10.63.0.0/24"].map(|text| text.parse().unwrap()),
             gateway: IpAddr::from([10, 62, 0, 1]),
             domain: Some("corp.internal"),
             forward: false,
@@ -165,6 +168,8 @@ mod tests {
             address: IpAddr::from([10, 62, 0, 2]),
         };
         let part = networks_part(&network, &[guest("web-eth0", "web"), guest("a.b", "c.d")]);
+        let domains: Vec<_> = part.zones.iter().map(|zone| zone.domain.as_str()).collect();
+        assert_eq!(domains[3..], ["0.62.10.in-addr.arpa", "0.63.10.in-addr.arpa"], "each zone once");
         let names: Vec<_> = part.zones.iter().flat_map(|zone| &zone.records).map(|one| one.name.as_str()).collect();
         assert_eq!(
             names,

@@ -10,6 +10,7 @@ use super::drains;
 use super::error::Error;
 use super::hands::{HostHands, link_failed, nft_failed};
 use super::plan::Wanted;
+use super::services::ranges;
 use super::terms::link;
 use crate::layout;
 
@@ -64,8 +65,8 @@ impl HostHands {
     /// Ends all conversations with backends, which the kernel would translate no more once the tables are gone. First nobody answers
     /// for a service any longer, so what is left of a conversation does not come to its old backend again: it is refused.
     async fn end_all(&self, wanted: &Wanted, namespace: &Namespace) -> Result<(), Error> {
-        let (gateway, subnet) = (wanted.gateway, wanted.subnet);
-        let nobody = Balancer { services: Vec::new(), here: Vec::new(), gateway, subnet, proxy: None };
+        let (gateway, subnets) = (wanted.gateway, ranges(wanted));
+        let nobody = Balancer { services: Vec::new(), here: Vec::new(), gateway, subnets, proxy: None };
         let place = self.filter_place(wanted, &wanted.balancer)?;
         let done = balancer::ensure(&place, &link(&wanted.bridge)?, &nobody, &mut Stands::default()).await;
         done.map_err(|source| nft_failed("balance connections", source))?;

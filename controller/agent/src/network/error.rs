@@ -19,6 +19,14 @@ pub enum Error {
         /// Its name.
         network: String,
     },
+    /// The network's ranges cannot be.
+    #[error("TenantNetwork {network}: {why}")]
+    Subnet {
+        /// Its name.
+        network: String,
+        /// Field and reason.
+        why: crds::InvalidSubnet,
+    },
     /// An object says what cannot be realised.
     #[error("{object} has {field} {value:?}: {rule}")]
     Invalid {
@@ -98,7 +106,7 @@ impl Failure for Error {
             Error::Api(error) => error.category(),
             Error::File(error) => error.category(),
             Error::NetworkGone { .. } => "NetworkNotFound",
-            Error::Invalid { .. } => "InvalidSpec",
+            Error::Invalid { .. } | Error::Subnet { .. } => "InvalidSpec",
             Error::Taken { .. } | Error::Owned { .. } | Error::OfService { .. } => "AddressTaken",
             Error::Host { category, .. } => category,
             Error::Removal { .. } => "RemovalFailed",
@@ -109,6 +117,7 @@ impl Failure for Error {
         match self {
             Error::NetworkGone { .. }
             | Error::Invalid { .. }
+            | Error::Subnet { .. }
             | Error::Taken { .. }
             | Error::Owned { .. }
             | Error::OfService { .. }

@@ -19,7 +19,7 @@ const REFUSED: &str = "AllowedAddressRefused";
 /// Whose own each address of the network is. `everywhere`: all its ports, as far as they are known.
 pub(super) fn claims<'a>(network: &Wanted, everywhere: &'a [Arc<Port>]) -> Claims<'a> {
     let own = |port: &'a Arc<Port>| Some((port.spec.ip.as_ref()?.parse().ok()?, port.metadata.name.as_deref()?));
-    Claims::new(network.subnet, network.gateway, everywhere.iter().filter_map(own))
+    Claims::new(network.subnets.clone(), everywhere.iter().filter_map(own))
 }
 
 /// Takes from the ports here what they cannot have, and tells which; the rest of the port works. `everywhere`: all ports of the
@@ -43,7 +43,7 @@ fn told(port: &str, address: Ipv4Addr, why: Refusal) -> Error {
     let (field, value) = ("spec.allowedAddresses", address.to_string());
     let rule = match why {
         Refusal::Owned(other) => return Error::Owned { port: port.to_owned(), field, address: value, other },
-        Refusal::Outside => "must be usable addresses of the network's range",
+        Refusal::Outside => "must be usable addresses of the network's ranges",
         Refusal::Gateway => "one is the network's own address",
     };
     Error::Invalid { object: format!("Port {port}"), field, value, rule }

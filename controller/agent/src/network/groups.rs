@@ -65,7 +65,8 @@ pub fn policy(
         groups.push(Group { id: id(None), rules: Vec::new(), members: BTreeSet::new() });
     }
     let complete = !matches!(wanted.reach, Reach::Unknown);
-    Ok((Some(Policy { guests, groups, gateway: wanted.gateway, stateful: ability.is_ok(), complete }), closed))
+    let gateways = wanted.subnets.all().map(|subnet| subnet.gateway).collect();
+    Ok((Some(Policy { guests, groups, gateways, stateful: ability.is_ok(), complete }), closed))
 }
 
 /// Addresses of each group's ports, wherever they are.

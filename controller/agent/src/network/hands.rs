@@ -23,6 +23,7 @@ use super::naming;
 use super::plan::Wanted;
 use super::proxying;
 use super::reach::{Elsewhere, Reach};
+use super::routing::route_between;
 use super::terms::{addresses, guest, link, reservation, server};
 use crate::dns::Tenants;
 use crate::layout::{self, Layout};
@@ -42,7 +43,7 @@ const FIREWALL: &str = "firewall.json";
 pub trait Hands: Send + Sync + 'static {
     /// The underlay's and the network's own namespace.
     fn ensure_namespaces(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
-    /// The bridge with exactly the gateway's address.
+    /// The bridge with exactly the network's own addresses, between whose ranges it routes.
     fn ensure_bridge(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The filter by which each port is heard as itself alone.
     fn ensure_guard(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
@@ -122,15 +123,16 @@ impl Hands for HostHands {
     }
 
     async fn ensure_bridge(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        let (_, links) = self.door(wanted)?;
+        let (namespace, links) = self.door(wanted)?;
         let bridge = Bridge {
             name: link(&wanted.bridge)?,
-            addresses: addresses(wanted)?,
+            addresses: addresses(wanted),
             mtu: wanted.mtu,
             alias: wanted.owner.uid.clone(),
         };
-        let changes = links.ensure_bridge(&bridge).await;
-        Ok(changes.map_err(|source| link_failed("set up the bridge", source))?.into_iter().collect())
+        let changes = links.ensure_bridge(&bridge).await.map_err(|source| link_failed("set up the bridge", source))?;
+        let routes = route_between(&namespace, &bridge.name, wanted).await?;
+        Ok(changes.into_iter().chain(routes).collect())
     }
 
     async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -373,7 +375,7 @@ impl HostHands {
     }
 }
 
-fn netns_failed(step: &str, source: netns::Error) -> Error {
+pub(super) fn netns_failed(step: &str, source: netns::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }
 

@@ -28,6 +28,7 @@ pub mod plan;
 mod proxying;
 pub mod reach;
 mod routes;
+mod routing;
 pub mod services;
 pub mod status;
 mod terms;

@@ -9,6 +9,7 @@ use host::nameserver::{self, Place};
 use super::error::Error;
 use super::hands::HostHands;
 use super::plan::Wanted;
+use super::services::ranges;
 use super::terms::named;
 use crate::dns::plan::{Network, networks_part};
 
@@ -56,7 +57,7 @@ impl HostHands {
 fn text_of(wanted: &Wanted) -> String {
     let network = Network {
         name: &wanted.owner.name,
-        subnet: wanted.subnet,
+        ranges: &ranges(wanted),
         gateway: wanted.gateway.into(),
         domain: wanted.dns.domain.as_deref(),
         forward: wanted.dns.forward,

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use crds::{Port, TenantNetwork};
+use crds::{Port, Subnets, TenantNetwork};
 use host::firewall::{Policy, Rate};
-use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
 use super::error::Error;
@@ -30,10 +29,10 @@ pub struct Wanted {
     pub netns: String,
     /// Its bridge.
     pub bridge: String,
-    /// The bridge's address.
+    /// Its own address in its first subnet, where it is spoken to.
     pub gateway: Ipv4Addr,
-    /// Its range.
-    pub subnet: Ipv4Net,
+    /// Its ranges, in each of which the bridge has an address.
+    pub subnets: Subnets,
     /// Largest packet.
     pub mtu: u32,
     /// Whether its nodes reach the API.
@@ -121,28 +120,17 @@ pub struct WantedPort {
 /// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses
 /// yet do not count; one that contradicts an older one, or the network, is refused by itself and holds up nobody.
 pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Result<Wanted, Error> {
-    let name = format!("TenantNetwork {}", network.name_any());
     let uid = network.uid().unwrap_or_default();
     let spec = &network.spec;
-    let subnet: Ipv4Net = spec
-        .subnet
-        .parse()
-        .map_err(|_| invalid(&name, "spec.subnet", &spec.subnet, "must be an IPv4 range such as 10.0.0.0/24"))?;
-    let subnet = subnet.trunc();
-    let told = network.status.as_ref().and_then(|status| status.gateway.clone());
-    let gateway = spec.gateway.clone().or(told);
-    let gateway = match &gateway {
-        Some(text) => text.parse().map_err(|_| invalid(&name, "spec.gateway", text, "must be an IPv4 address"))?,
-        None => first_host(subnet),
-    };
-    let (wanted, refused) = admit(ports, subnet, gateway);
+    let subnets = Subnets::of(spec).map_err(|why| Error::Subnet { network: network.name_any(), why })?;
+    let (wanted, refused) = admit(ports, &subnets);
     Ok(Wanted {
         owner: Owner { namespace: network.namespace().unwrap_or_default(), name: network.name_any(), uid: uid.clone() },
         underlay: names.underlay(),
         netns: names.cell(&uid),
         bridge: names::bridge(&uid),
-        gateway,
-        subnet,
+        gateway: subnets.main().gateway,
+        subnets,
         mtu: spec.mtu,
         api_access: spec.api_access,
         dhcp: spec
@@ -163,7 +151,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
 }
 
 /// Who is served and who is not, both by name. The older port keeps what two want.
-fn admit(ports: &[Arc<Port>], subnet: Ipv4Net, gateway: Ipv4Addr) -> (Vec<WantedPort>, Vec<Refused>) {
+fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refused>) {
     let mut by_age: Vec<&Arc<Port>> = ports.iter().collect();
     by_age.sort_by_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
     let (mut admitted, mut refused) = (Vec::<WantedPort>::new(), Vec::new());
@@ -172,7 +160,7 @@ fn admit(ports: &[Arc<Port>], subnet: Ipv4Net, gateway: Ipv4Addr) -> (Vec<Wanted
         let judged = wanted_port(port).and_then(|wanted| match wanted {
             None => Ok(None),
             Some(wanted) => {
-                check_address(&wanted, subnet, gateway)?;
+                check_address(&wanted, subnets)?;
                 check_alone(&wanted, &addresses, &macs)?;
                 Ok(Some(wanted))
             }
@@ -197,13 +185,12 @@ fn admit(ports: &[Arc<Port>], subnet: Ipv4Net, gateway: Ipv4Addr) -> (Vec<Wanted
     (admitted, refused)
 }
 
-fn check_address(port: &WantedPort, subnet: Ipv4Net, gateway: Ipv4Addr) -> Result<(), Error> {
+fn check_address(port: &WantedPort, subnets: &Subnets) -> Result<(), Error> {
     let name = format!("Port {}", port.name);
     let bad = |rule| Err(invalid(&name, "spec.ip", &port.ip.to_string(), rule));
-    let of_the_range = subnet.prefix_len() < 31 && (port.ip == subnet.network() || port.ip == subnet.broadcast());
     match port.ip {
-        ip if !subnet.contains(&ip) || of_the_range => bad("must be a usable address of the network's range"),
-        ip if ip == gateway => bad("it is the network's own address"),
+        ip if subnets.is_gateway(ip) => bad("it is the network's own address"),
+        ip if !subnets.is_usable(ip) => bad("must be a usable address of the network's ranges"),
         _ => Ok(()),
     }
 }
@@ -219,10 +206,6 @@ fn check_alone(
         (None, Some(other)) => Err(taken("spec.mac", other)),
         (None, None) => Ok(()),
     }
-}
-
-fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
-    subnet.hosts().next().unwrap_or(subnet.network())
 }
 
 pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {

@@ -75,13 +75,13 @@ pub fn reach(
     let mut macs: HashSet<[u8; 6]> = here.ports.iter().map(|port| port.mac).collect();
     macs.insert(stable_mac(&here.owner.uid));
     let mut addresses: HashSet<Ipv4Addr> = here.ports.iter().map(|port| port.ip).collect();
-    addresses.insert(here.gateway);
+    addresses.extend(here.subnets.all().map(|subnet| subnet.gateway));
     addresses.extend(here.services.addresses.iter().map(|one| one.address));
     let mut peers: Vec<(String, Elsewhere)> = Vec::new();
     for port in ports.iter().filter(|port| port.spec.host.as_deref().is_some_and(|host| host != me)) {
         let Some(host) = port.spec.host.as_ref().and_then(|host| hosts.get(host)) else { continue };
         let Ok(Some(port)) = wanted_port(port) else { continue };
-        if !here.subnet.contains(&port.ip) || macs.contains(&port.mac) || addresses.contains(&port.ip) {
+        if here.subnets.around(port.ip).is_none() || macs.contains(&port.mac) || addresses.contains(&port.ip) {
             continue;
         }
         macs.insert(port.mac);

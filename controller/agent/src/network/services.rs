@@ -12,6 +12,7 @@ use crds::{LoadBalancer, Port, ServiceIP};
 use host::balancer::{Backend, Balancer, Protocol, Proxied, Service, ServiceId};
 use host::link::stable_mac;
 use host::proxy::Proxy;
+use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
 use super::error::Error;
@@ -70,15 +71,12 @@ pub struct Check {
 /// Takes the addresses that services have from the ports here that claim them, and notes them. Before anything else looks at who
 /// has which address.
 pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
-    let subnet = wanted.subnet;
-    let usable = |ip: &Ipv4Addr| {
-        subnet.contains(ip) && *ip != subnet.network() && *ip != subnet.broadcast() && *ip != wanted.gateway
-    };
+    let subnets = wanted.subnets.clone();
     let of_it =
         all.iter().filter(|one| one.spec.network == wanted.owner.name && one.metadata.deletion_timestamp.is_none());
     let mut addresses: Vec<ServiceAddress> = of_it
         .filter_map(|one| {
-            let address = one.address().filter(usable)?;
+            let address = one.address().filter(|ip| subnets.is_usable(*ip))?;
             Some(ServiceAddress { name: one.name_any(), balancers: Vec::new(), address })
         })
         .collect();
@@ -156,13 +154,13 @@ pub fn balance(
     if ability.is_ok() && !(all.is_empty() && proxy.listeners.is_empty()) {
         let here = here.into_iter().map(|(tap, address)| Ok((link(&tap)?, address)));
         let own = services.addresses.iter().map(|one| one.address);
-        let own = [wanted.gateway].into_iter().chain(own).collect();
+        let own = wanted.subnets.all().map(|subnet| subnet.gateway).chain(own).collect();
         services.proxy = (!proxy.listeners.is_empty()).then_some(proxy);
         services.balancer = Some(Balancer {
             services: all,
             here: here.collect::<Result<_, Error>>()?,
             gateway: wanted.gateway,
-            subnet: wanted.subnet,
+            subnets: ranges(wanted),
             proxy: services.proxy.is_some().then(|| Proxied { mac: stable_mac(&wanted.owner.uid), own }),
         });
     }
@@ -190,6 +188,11 @@ fn backends(groups: &[BackendGroup], answerers: &[Answerer<'_>]) -> Vec<Backend>
     let mut all: Vec<Backend> = answerers.iter().filter_map(backend).collect();
     all.sort_unstable();
     all
+}
+
+/// The network's ranges, in their order.
+pub(super) fn ranges(wanted: &Wanted) -> Vec<Ipv4Net> {
+    wanted.subnets.all().map(|subnet| subnet.range).collect()
 }
 
 /// The port's own address, if there is a way to it.

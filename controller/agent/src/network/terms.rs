@@ -5,21 +5,22 @@ use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use host::dnsmasq::{Reservation, Server};
+use crds::Subnet;
+use host::dnsmasq::{Range, Reservation, Server};
 use host::guard::Guest;
 use host::link::LinkName;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::error::Error;
 use super::plan::{Dhcp, Wanted, WantedPort};
 use super::reach::{Elsewhere, Reach};
 
-/// The bridge's addresses: the network's own, and those of its services, for which it answers alone.
-pub(super) fn addresses(wanted: &Wanted) -> Result<Vec<IpNet>, Error> {
-    let net = Ipv4Net::new(wanted.gateway, wanted.subnet.prefix_len());
-    let own = IpNet::V4(net.map_err(|_| invalid(wanted, "spec.subnet", wanted.subnet.to_string()))?);
+/// The bridge's addresses: the network's own in each subnet, and those of its services, for which it answers alone.
+pub(super) fn addresses(wanted: &Wanted) -> Vec<IpNet> {
+    let own = |subnet: &Subnet| IpNet::new(subnet.gateway.into(), subnet.range.prefix_len()).ok();
+    let own = wanted.subnets.all().filter_map(own);
     let services = wanted.services.addresses.iter().map(|one| IpNet::from(IpAddr::V4(one.address)));
-    Ok([own].into_iter().chain(services).collect())
+    own.chain(services).collect()
 }
 
 /// The network as dnsmasq serves it.
@@ -31,9 +32,7 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
     Ok(Server {
         owner: wanted.owner.uid.clone(),
         bridge: link(&wanted.bridge)?,
-        subnet: wanted.subnet,
-        pool: None::<(Ipv4Addr, Ipv4Addr)>,
-        router: Some(wanted.gateway),
+        ranges: wanted.subnets.all().map(served).collect(),
         dns_servers: vec![wanted.gateway],
         // Those are the name server's, which listens where this would.
         names: false,
@@ -42,6 +41,10 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
         mtu: wanted.mtu,
         lease_time: Duration::from_secs(dhcp.lease_seconds.into()),
     })
+}
+
+fn served(subnet: &Subnet) -> Range {
+    Range { subnet: subnet.range, pool: None, router: Some(subnet.gateway) }
 }
 
 /// Who may say what at the port's tap.

@@ -10,6 +10,7 @@ mod groups;
 mod house;
 mod names;
 mod overlay;
+mod subnets;
 mod three_hosts;
 
 use house::{House, key};

@@ -62,3 +62,70 @@ fn a_port_names_each_group_once_and_addresses_alone() {
     assert_eq!(port(json!(["10.0.0.1", "10.0.0.2"])), Vec::<String>::new());
     assert_eq!(port(json!(["10.0.0.256"])), ["spec.allowedAddresses[0]"]);
 }
+
+/// The fields that are complained about when one spec replaces another.
+fn refused_change(definition: &Definition, before: Value, after: Value) -> Vec<String> {
+    let whole = |spec: Value| {
+        let mut object = json!({
+            "apiVersion": "photoncloud.dev/v1alpha1", "kind": definition.kind, "metadata": {"name": "a", "namespace": "t"}, "spec": spec,
+        });
+        definition.storage().schema.default(&mut object);
+        object
+    };
+    let errors = definition.storage().schema.validate(&whole(after), Some(&whole(before)));
+    errors.into_iter().map(|error| error.field).collect()
+}
+
+#[test]
+fn a_networks_subnets_are_one_or_several_and_do_not_overlap() {
+    let kind = definition("TenantNetwork");
+    let network = |spec: Value| refused(&kind, spec);
+    let two = |second: Value| json!({"subnets": [{"name": "a", "cidr": "10.0.0.0/24"}, second]});
+    for good in [
+        json!({"subnet": "10.0.0.0/24"}),
+        json!({"subnet": "10.0.0.0/24", "gateway": "10.0.0.9"}),
+        two(json!({"name": "b", "cidr": "10.0.1.0/24", "gateway": "10.0.1.254",
+            "allocation": {"first": "10.0.1.10", "last": "10.0.1.20"}})),
+    ] {
+        assert_eq!(network(good.clone()), Vec::<String>::new(), "{good}");
+    }
+    for (spec, field) in [
+        (json!({}), "spec.subnet"),
+        (json!({"subnet": "10.0.0.0/24", "subnets": [{"name": "a", "cidr": "10.0.0.0/24"}]}), "spec.subnet"),
+        (json!({"gateway": "10.0.0.1", "subnets": [{"name": "a", "cidr": "10.0.0.0/24"}]}), "spec.gateway"),
+        (json!({"subnets": []}), "spec.subnets"),
+        (two(json!({"name": "b", "cidr": "10.0.0.128/25"})), "spec.subnets"),
+        (two(json!({"name": "b", "cidr": "10.0.0.0/8"})), "spec.subnets"),
+        (two(json!({"name": "a", "cidr": "10.0.1.0/24"})), "spec.subnets[1]"),
+        (two(json!({"name": "b", "cidr": "10.0.1.5/24"})), "spec.subnets[1].cidr"),
+        (two(json!({"name": "b", "cidr": "10.0.1.0/31"})), "spec.subnets[1].cidr"),
+        (two(json!({"name": "b", "cidr": "10.0.1.0/24", "gateway": "10.0.0.1"})), "spec.subnets[1].gateway"),
+        (
+            two(json!({"name": "b", "cidr": "10.0.1.0/24", "allocation": {"first": "10.0.1.1", "last": "10.0.2.1"}})),
+            "spec.subnets[1].allocation",
+        ),
+    ] {
+        let told = network(spec.clone());
+        assert!(told.contains(&field.to_owned()), "{spec}: {told:?}");
+    }
+}
+
+#[test]
+fn subnets_are_added_and_nothing_else_and_the_short_form_may_become_the_long_one() {
+    let kind = definition("TenantNetwork");
+    let change = |before: &Value, after: Value| refused_change(&kind, before.clone(), after);
+    let short = json!({"subnet": "10.0.0.0/24"});
+    let one = |name: &str, cidr: &str| json!({"name": name, "cidr": cidr});
+    let long = |all: &[Value]| json!({ "subnets": all });
+    let (a, b) = (one("a", "10.0.0.0/24"), one("b", "10.0.1.0/24"));
+    let none = Vec::<String>::new();
+    assert_eq!(change(&short, short.clone()), none);
+    assert_eq!(change(&short, long(&[a.clone(), b.clone()])), none);
+    assert_eq!(change(&short, long(&[b.clone(), a.clone()])), ["spec.subnets"]);
+    assert_eq!(change(&short, json!({"subnet": "10.0.9.0/24"})), ["spec.subnet"]);
+    let both = long(&[a.clone(), b.clone()]);
+    assert_eq!(change(&both, long(&[a.clone(), one("c", "10.0.2.0/24"), b.clone()])), none);
+    for bad in [long(&[a.clone()]), long(&[b.clone(), a.clone()]), long(&[a, one("b", "10.0.2.0/24")]), short] {
+        assert_eq!(change(&both, bad.clone()), ["spec.subnets"], "{bad}");
+    }
+}

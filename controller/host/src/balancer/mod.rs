@@ -27,13 +27,10 @@
 mod render;
 mod service;
 
-use std::{fs, io};
-
 use serde::{Deserialize, Serialize};
 
 use crate::firewall::show_bridged_packets;
-use crate::link::{Change, Changes, LinkName};
-use crate::netns;
+use crate::link::{self, Change, Changes, LinkName};
 use crate::nft::{self, Done, Family};
 
 /// Mark of what answers a proxy here.
@@ -91,23 +88,7 @@ pub async fn remove(place: &Place) -> Result<()> {
 /// Lets the bridge pass on what was translated: newer kernels ask for leave to forward, though it never leaves the bridge. Nobody is
 /// told of a shorter way, for there is none.
 async fn let_pass(place: &Place, bridge: &LinkName) -> Result<Option<Change>> {
-    let settings = [
-        (format!("/proc/sys/net/ipv4/conf/{bridge}/forwarding"), "1"),
-        (format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"), "0"),
-        ("/proc/sys/net/ipv4/conf/all/send_redirects".to_owned(), "0"),
-    ];
-    let changed = netns::enter(&place.namespace, move || -> io::Result<bool> {
-        // This thread's namespace decides whose settings the files are.
-        let mut changed = false;
-        for (file, value) in settings {
-            if fs::read_to_string(&file)?.trim() != value {
-                fs::write(&file, value)?;
-                changed = true;
-            }
-        }
-        Ok(changed)
-    });
-    let name = "/proc/sys/net/ipv4/conf";
-    let changed = changed.await?.map_err(|source| Error::Setting { name, source })?;
+    let changed = link::ensure_passing_on(&place.namespace, bridge).await?;
+    let changed = changed.map_err(|source| Error::Setting { name: link::SETTINGS, source })?;
     Ok(changed.then(|| Change::new("BalancerWritten", format!("let bridge {bridge} pass on what is translated"))))
 }

@@ -104,7 +104,7 @@ fn add(table: &mut Table, balancer: &Balancer, service: &Service) {
     table.elements.insert(element(SERVICES, key, Some(format!("goto {chain}"))));
     let turns = turns(&service.backends);
     let next = format!("numgen inc mod {} map @{slots}", turns.len());
-    let number = |address: Ipv4Addr| u32::from(address) & u32::from(balancer.subnet.hostmask());
+    let number = |address: Ipv4Addr| balancer.number(address);
     let lines = match service.affinity {
         None => {
             table.sets.insert(slots.clone(), "typeof numgen inc mod 2 : ip daddr".to_owned());
@@ -191,7 +191,8 @@ mod tests {
 
     fn balancer(services: Vec<Service>) -> Balancer {
         let here = vec![("tap1".parse().unwrap(), [10, 1, 0, 11].into())];
-        Balancer { services, here, gateway: [10, 1, 0, 1].into(), subnet: "10.1.0.0/24".parse().unwrap(), proxy: None }
+        let subnets = vec!["10.1.0.0/24".parse().unwrap()];
+        Balancer { services, here, gateway: [10, 1, 0, 1].into(), subnets, proxy: None }
     }
 
     fn written(table: &Table) -> Stands {
@@ -246,6 +247,14 @@ mod tests {
         let more = translation(&balancer(both.into()));
         let script = difference(Family::Inet, &name, &written(&before), &more, &before.elements);
         assert!(!script.contains(&id.to_string()) && !script.contains("flush"), "{script}");
+    }
+
+    #[test]
+    fn backends_of_two_ranges_have_numbers_of_their_own() {
+        let subnets = ["10.1.0.0/24", "10.2.0.0/16"].map(|text| text.parse().unwrap()).to_vec();
+        let balancer = Balancer { subnets, ..balancer(Vec::new()) };
+        assert_eq!(balancer.number([10, 1, 0, 11].into()), 11);
+        assert_eq!(balancer.number([10, 2, 0, 11].into()), 256 + 11);
     }
 
     proptest! {

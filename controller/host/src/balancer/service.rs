@@ -17,10 +17,26 @@ pub struct Balancer {
     pub here: Vec<(LinkName, Ipv4Addr)>,
     /// The network's own address.
     pub gateway: Ipv4Addr,
-    /// Its range, at most 24 bits of which are free.
-    pub subnet: Ipv4Net,
+    /// Its ranges, with at most 2^26 addresses together.
+    pub subnets: Vec<Ipv4Net>,
     /// A process here that speaks to backends under its clients' addresses (see [`crate::proxy`]).
     pub proxy: Option<Proxied>,
+}
+
+impl Balancer {
+    /// A number of an address of the network, each range's after those of the one before. The bits of a mark above them have other
+    /// meanings.
+    pub(super) fn number(&self, address: Ipv4Addr) -> u32 {
+        let mut before = 0_u32;
+        for subnet in &self.subnets {
+            let hosts = u32::from(subnet.hostmask());
+            if subnet.contains(&address) {
+                return before.saturating_add(u32::from(address) & hosts);
+            }
+            before = before.saturating_add(hosts).saturating_add(1);
+        }
+        before
+    }
 }
 
 /// What it takes to give such a process its answers.

@@ -26,12 +26,8 @@ pub struct Server {
     pub owner: String,
     /// Bridge to serve on.
     pub bridge: LinkName,
-    /// The network's range.
-    pub subnet: Ipv4Net,
-    /// Addresses given to guests without a reservation, first and last; none: such guests are not answered.
-    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Default gateway told to guests; none: they are told that there is none.
-    pub router: Option<Ipv4Addr>,
+    /// The network's ranges, one at least.
+    pub ranges: Vec<Range>,
     /// Name servers told to guests; empty: this dnsmasq.
     pub dns_servers: Vec<Ipv4Addr>,
     /// Whether it answers questions for names, too, and not DHCP alone.
@@ -46,22 +42,36 @@ pub struct Server {
     pub lease_time: Duration,
 }
 
+/// One of a network's ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The range; the bridge must have an address in it.
+    pub subnet: Ipv4Net,
+    /// Addresses given to guests without a reservation, first and last; none: such guests are not answered.
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Default gateway told to guests; none: they are told that there is none.
+    pub router: Option<Ipv4Addr>,
+}
+
 impl Server {
     /// Refuses what dnsmasq would refuse, or worse, take.
     pub(super) fn check(&self, reservations: &[Reservation]) -> Result<()> {
         let contradiction = |reason: String| Err(Error::Contradiction { reason });
-        let subnet = self.subnet;
-        if let Some((first, last)) = self.pool
-            && !(first <= last && subnet.contains(&first) && subnet.contains(&last))
-        {
-            return contradiction(format!("the pool {first} to {last} is no part of {subnet}"));
+        for Range { subnet, pool, .. } in &self.ranges {
+            if let Some((first, last)) = pool
+                && !(first <= last && subnet.contains(first) && subnet.contains(last))
+            {
+                return contradiction(format!("the pool {first} to {last} is no part of {subnet}"));
+            }
         }
+        let subnets: Vec<String> = self.ranges.iter().map(|range| range.subnet.to_string()).collect();
+        let subnets = subnets.join(", ");
         let mut addresses = std::collections::HashSet::new();
         let mut macs = std::collections::HashSet::new();
         let mut owners = std::collections::HashSet::new();
         for Reservation { owner, mac, address, .. } in reservations {
-            if !subnet.contains(address) {
-                return contradiction(format!("the address {address} is not in {subnet}"));
+            if !self.ranges.iter().any(|range| range.subnet.contains(address)) {
+                return contradiction(format!("the address {address} is not in {subnets}"));
             }
             let mac_is_taken = mac.is_some_and(|mac| !macs.insert(mac));
             if !addresses.insert(address) || mac_is_taken || !owners.insert(owner) {
@@ -208,15 +218,23 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
     line("dhcp-lease-max", &LEASE_LIMIT);
     line("dhcp-hostsdir", &paths.hosts.display());
     line("hostsdir", &paths.names.display());
-    let (mask, seconds) = (server.subnet.netmask(), server.lease_time.max(SHORTEST_LEASE).as_secs());
-    match server.pool {
-        Some((first, last)) => line("dhcp-range", &format_args!("{first},{last},{mask},{seconds}s")),
-        None => line("dhcp-range", &format_args!("{},static,{mask},{seconds}s", server.subnet.network())),
-    }
-    match server.router {
-        Some(router) => line("dhcp-option", &format_args!("option:router,{router}")),
-        // An option without a value is not sent; left out, dnsmasq would send itself.
-        None => line("dhcp-option", &"option:router"),
+    let seconds = server.lease_time.max(SHORTEST_LEASE).as_secs();
+    for (number, range) in server.ranges.iter().enumerate() {
+        // What is told with an address of one range is told with no other's.
+        let (set, tag) = match server.ranges.len() {
+            1 => (String::new(), String::new()),
+            _ => (format!("set:range{number},"), format!("tag:range{number},")),
+        };
+        let mask = range.subnet.netmask();
+        match range.pool {
+            Some((first, last)) => line("dhcp-range", &format_args!("{set}{first},{last},{mask},{seconds}s")),
+            None => line("dhcp-range", &format_args!("{set}{},static,{mask},{seconds}s", range.subnet.network())),
+        }
+        match range.router {
+            Some(router) => line("dhcp-option", &format_args!("{tag}option:router,{router}")),
+            // An option without a value is not sent; left out, dnsmasq would send itself.
+            None => line("dhcp-option", &format_args!("{tag}option:router")),
+        }
     }
     line("dhcp-option", &format_args!("option:mtu,{}", server.mtu));
     if !server.dns_servers.is_empty() {
@@ -250,13 +268,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn range() -> Range {
+        let subnet = "10.1.0.0/24".parse().unwrap();
+        Range { subnet, pool: None, router: Some(Ipv4Addr::new(10, 1, 0, 1)) }
+    }
+
     fn server() -> Server {
         Server {
             owner: "network-1".into(),
             bridge: "br-1".parse().unwrap(),
-            subnet: "10.1.0.0/24".parse().unwrap(),
-            pool: None,
-            router: Some(Ipv4Addr::new(10, 1, 0, 1)),
+            ranges: vec![range()],
             dns_servers: Vec::new(),
             names: true,
             domain: Some("cluster.internal".parse().unwrap()),
@@ -277,9 +298,9 @@ mod tests {
 
     #[test]
     fn an_isolated_network_with_a_pool_and_upstream() {
+        let pool = Some((Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 199)));
         let server = Server {
-            pool: Some((Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 199))),
-            router: None,
+            ranges: vec![Range { pool, router: None, ..range() }],
             dns_servers: vec![Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3)],
             domain: None,
             upstream: vec!["10.1.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
@@ -287,6 +308,23 @@ mod tests {
             ..server()
         };
         insta::assert_snapshot!(render(&server, &paths()));
+    }
+
+    #[test]
+    fn each_of_several_ranges_has_a_gateway_of_its_own() {
+        let second =
+            Range { subnet: "10.2.0.0/25".parse().unwrap(), pool: None, router: Some(Ipv4Addr::new(10, 2, 0, 126)) };
+        let text = render(&Server { ranges: vec![range(), second], ..server() }, &paths());
+        let about: Vec<&str> = text.lines().filter(|line| line.contains("range")).collect();
+        assert_eq!(
+            about,
+            [
+                "dhcp-range=set:range0,10.1.0.0,static,255.255.255.0,3600s",
+                "dhcp-option=tag:range0,option:router,10.1.0.1",
+                "dhcp-range=set:range1,10.2.0.0,static,255.255.255.128,3600s",
+                "dhcp-option=tag:range1,option:router,10.2.0.126",
+            ]
+        );
     }
 
     #[test]
@@ -305,9 +343,10 @@ mod tests {
     #[test]
     fn a_pool_outside_the_range_is_refused() {
         let pool = Some((Ipv4Addr::new(10, 1, 0, 5), Ipv4Addr::new(10, 2, 0, 5)));
-        assert!(Server { pool, ..server() }.check(&[]).is_err());
+        let with = |pool| Server { ranges: vec![Range { pool, ..range() }], ..server() };
+        assert!(with(pool).check(&[]).is_err());
         let reversed = Some((Ipv4Addr::new(10, 1, 0, 9), Ipv4Addr::new(10, 1, 0, 5)));
-        assert!(Server { pool: reversed, ..server() }.check(&[]).is_err());
+        assert!(with(reversed).check(&[]).is_err());
     }
 
     proptest! {

@@ -145,9 +145,7 @@ mod tests {
         Server {
             owner: "network-1".into(),
             bridge: "br-1".parse().unwrap(),
-            subnet: "10.1.0.0/24".parse().unwrap(),
-            pool: None,
-            router: None,
+            ranges: Vec::new(),
             dns_servers: Vec::new(),
             names: true,
             domain: domain.map(|domain| domain.parse().unwrap()),

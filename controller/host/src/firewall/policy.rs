@@ -17,8 +17,8 @@ pub struct Policy {
     pub guests: Vec<Guest>,
     /// The groups they are in, and those that these groups' rules name.
     pub groups: Vec<Group>,
-    /// The network's own address: DHCP with it is nobody's to forbid.
-    pub gateway: Ipv4Addr,
+    /// The network's own addresses: DHCP with them is nobody's to forbid.
+    pub gateways: Vec<Ipv4Addr>,
     /// Whether answers can be told from questions here. Where they cannot every guest must be closed.
     pub stateful: bool,
     /// Whether all members have been heard; none is taken out before.

@@ -81,7 +81,8 @@ pub(super) fn answers(name: &LinkName) -> String {
 
 /// Where packets come by. What no map knows is a guest without groups, or no guest, and goes on.
 fn base_chains(table: &mut Table, policy: &Policy) {
-    let gateway = policy.gateway;
+    let gateways: Vec<String> = policy.gateways.iter().map(ToString::to_string).collect();
+    let gateways = gateways.join(", ");
     let chain = |hook: &str, priority: i32, lines: Vec<String>| {
         let mut all = vec![format!("type filter hook {hook} priority {priority}; policy accept;")];
         all.extend(lines);
@@ -92,8 +93,8 @@ fn base_chains(table: &mut Table, policy: &Policy) {
         let check = format!("meta mark and {CHECK:#x} == {CHECK:#x} accept");
         vec![limit, "ether type arp accept".to_owned(), about, check, dhcp, map]
     };
-    let asked = format!("ip daddr {{ 255.255.255.255, {gateway} }} udp sport 68 udp dport 67 accept");
-    let served = format!("ip saddr {gateway} udp sport 67 udp dport 68 accept");
+    let asked = format!("ip daddr {{ 255.255.255.255, {gateways} }} udp sport 68 udp dport 67 accept");
+    let served = format!("ip saddr {{ {gateways} }} udp sport 67 udp dport 68 accept");
     let nothing = !(ANSWER | ABOUT | CHECK);
     // Before and after br_netfilter, which has priority 0 at this hook.
     table.chains.insert(

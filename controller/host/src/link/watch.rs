@@ -1,7 +1,8 @@
 //! Being told that something about a namespace's links changed. Not what: whoever is woken looks for himself.
 //!
 //! Neighbours are the exception: the kernel learns and forgets them as guests talk, and a guest must not be able to keep
-//! us busy by talking. So only those messages count that speak of an entry somebody wrote, or of one that went.
+//! us busy by talking. So only those messages count that speak of an entry somebody wrote or took away. That the kernel looked for
+//! somebody in vain is none: where it routes, guests can have it look for whomever they like.
 
 use std::io;
 
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::netns::{self, Namespace};
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
@@ -22,20 +23,24 @@ const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Route,
+    // Whether a link passes on.
+    MulticastGroup::Ipv4Netconf,
 ];
 
 /// Rules and sets of the packet filter (`NFNLGRP_NFTABLES`).
 const RULES_GROUP: u32 = 7;
 
-/// States of an entry that was written (`NUD_NOARP`, `NUD_PERMANENT`) or is about to go (`NUD_FAILED`).
-const NOT_LEARNED: u16 = 0x40 | 0x80 | 0x20;
+/// States of an entry that was written (`NUD_NOARP`, `NUD_PERMANENT`).
+const WRITTEN: u16 = 0x40 | 0x80;
+/// State of an entry that is about to go, because somebody said so or nobody answered (`NUD_FAILED`).
+const FAILED: u16 = 0x20;
 
 /// Wake-ups of one namespace. However much changed since the last one was taken, one is waiting.
 #[derive(Debug)]
 pub struct Watch(mpsc::Receiver<()>);
 
 impl Watch {
-    /// Returns when a link, address, route, written neighbour or filter rule changed since this last returned; `false` when the watch broke and a new
+    /// Returns when a link, address, route, forwarding, written neighbour or filter rule changed since this last returned; `false` when the watch broke and a new
     /// one is needed.
     pub async fn changed(&mut self) -> bool {
         self.0.recv().await.is_some()
@@ -106,7 +111,9 @@ fn tells_nothing(datagram: &[u8]) -> bool {
         else {
             return false;
         };
-        if u16::from(neighbour.header.state) & NOT_LEARNED != 0 {
+        let state = u16::from(neighbour.header.state);
+        // The kernel names who asked for a change; of its own accord it names nobody.
+        if state & WRITTEN != 0 || (state & FAILED != 0 && message.header.port_number != 0) {
             return false;
         }
         // Messages are aligned to four bytes (netlink(7)).

@@ -83,7 +83,7 @@ impl Services {
             services: vec![service(Protocol::Tcp, 80, 8080), service(Protocol::Udp, 53, 5353)],
             here: here.map(|(number, _)| (name(&format!("g{number}")), address(*number))).collect(),
             gateway: address(1),
-            subnet: "10.1.0.0/24".parse().unwrap(),
+            subnets: vec!["10.1.0.0/24".parse().unwrap()],
             proxy: None,
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use host::dnsmasq::{self, Place, Reservation, Server};
+use host::dnsmasq::{self, Place, Range, Reservation, Server};
 use host::link::{Bridge, Changes, LinkName, Mac, Port, Veth};
 use process::ProcessId;
 use uuid::Uuid;
@@ -57,9 +57,11 @@ impl Network {
         let server = Server {
             owner: "network-1".into(),
             bridge: name("br-1"),
-            subnet: "10.1.0.0/24".parse().unwrap(),
-            pool: None,
-            router: Some([10, 1, 0, 1].into()),
+            ranges: vec![Range {
+                subnet: "10.1.0.0/24".parse().unwrap(),
+                pool: None,
+                router: Some([10, 1, 0, 1].into()),
+            }],
             dns_servers: Vec::new(),
             names: true,
             domain: Some("lab.internal".parse().unwrap()),
@@ -190,11 +192,30 @@ async fn two_networks_of_one_range_serve_side_by_side() {
 #[tokio::test]
 async fn a_guest_without_reservation_gets_an_address_of_the_pool() {
     let mut network = Network::new().await;
-    network.server.pool = Some(([10, 1, 0, 100].into(), [10, 1, 0, 100].into()));
-    network.server.router = None;
+    network.server.ranges[0].pool = Some(([10, 1, 0, 100].into(), [10, 1, 0, 100].into()));
+    network.server.ranges[0].router = None;
     network.ensure(&[]).await;
     let told = network.guest(5).await.ask(10).unwrap();
     assert!(told.starts_with("ip=10.1.0.100 router= "), "{told}");
+}
+
+#[tokio::test]
+async fn each_range_has_its_own_gateway_and_renews_with_it() {
+    let mut network = Network::new().await;
+    let (subnet, router) = ("10.2.0.0/25".parse().unwrap(), Some([10, 2, 0, 126].into()));
+    network.server.ranges.push(Range { subnet, pool: None, router });
+    let error = dnsmasq::ensure(&network.place, &network.server, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("10.2.0.0/25"), "{error}");
+    network.room.ip("addr add 10.2.0.126/25 dev br-1");
+    let second = Reservation { address: [10, 2, 0, 8].into(), ..reserve(8, "eight") };
+    network.ensure(&[reserve(7, "seven"), second]).await;
+    let (one, two) = (network.guest(7).await, network.guest(8).await);
+    // Twice: the second time its lease is known.
+    for _ in 0..2 {
+        assert!(one.ask(10).unwrap().starts_with("ip=10.1.0.7 router=10.1.0.1 "));
+        assert!(two.ask(10).unwrap().starts_with("ip=10.2.0.8 router=10.2.0.126 "));
+    }
+    assert!(two.room.ip("-o addr show dev eth0").contains("10.2.0.8/25"));
 }
 
 #[tokio::test]

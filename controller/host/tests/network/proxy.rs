@@ -55,7 +55,7 @@ impl House {
             services: Vec::new(),
             here: if host == 0 { vec![(name("g12"), address(12))] } else { Vec::new() },
             gateway: address(1),
-            subnet: "10.1.0.0/24".parse().unwrap(),
+            subnets: vec!["10.1.0.0/24".parse().unwrap()],
             proxy: Some(Proxied { mac: self.lab.network.gateway(), own: vec![address(1), address(SERVICE)] }),
         };
         let place = balancer::Place { table: name("lb1"), ..self.lab.place(host) };

@@ -146,6 +146,24 @@ fn a_way_is_told_hop_by_hop_up_to_where_it_ends() {
 }
 
 #[test]
+fn between_two_subnets_of_a_network_the_senders_gateway_is_a_hop_and_nothing_else_differs() {
+    let mut objects = objects();
+    let subnets = json!([{"name": "front", "cidr": "10.0.0.0/30"}, {"name": "back", "cidr": "10.0.0.4/30"}]);
+    objects.networks[0] =
+        object("TenantNetwork", "net", json!({"subnets": subnets}), json!({"vni": 10_000, "ports": 0}));
+    objects.ports[1].spec.ip = Some("10.0.0.6".into());
+    let world = World::of(objects);
+    assert_eq!(told(&world, "client", "server", "tcp/80"), (true, "SecurityGroup web spec.rules[0]".to_owned()));
+    assert!(!told(&world, "client", "server", "tcp/81").0);
+    let [client, server] = ["client", "server"].map(|name| world.find("t", name).unwrap());
+    let way = world.path(client, server, Conversation::Tcp(80));
+    let places: Vec<Place> = way.iter().map(|hop| hop.place).collect();
+    use Place::{Bridge, Gateway, Guest, RuleIn, RuleOut, Tap, Tunnel};
+    assert_eq!(places, [Guest, Tap, RuleOut, Bridge, Gateway, Tunnel, Bridge, RuleIn, Tap, Guest]);
+    assert_eq!(way[4].why, "10.0.0.5 on host02, to 10.0.0.0/30");
+}
+
+#[test]
 fn what_an_object_says_is_amiss_is_suspect() {
     let mut objects = objects();
     objects.hosts = vec![

@@ -1,7 +1,6 @@
 //! VNI allocation and the network's status. Pure.
 
-use crate::subnet;
-use crds::{TenantNetwork, TenantNetworkStatus, condition};
+use crds::{Subnets, TenantNetwork, TenantNetworkStatus, condition};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
@@ -40,12 +39,12 @@ pub fn status(network: &TenantNetwork, vni: Result<u32, Exhausted>, ports: usize
     let mut status = network.status.clone().unwrap_or_default();
     status.observed_generation = generation;
     status.ports = u32::try_from(ports).unwrap_or(u32::MAX);
-    let (ready, reason, message) = match (subnet::gateway(network), vni) {
-        (Err(text), _) => (false, "InvalidSubnet", text),
+    let (ready, reason, message) = match (Subnets::of(&network.spec), vni) {
+        (Err(why), _) => (false, "InvalidSubnet", why.to_string()),
         (Ok(_), Err(Exhausted)) => (false, "NoFreeVNI", "every VXLAN network identifier is in use".to_owned()),
-        (Ok((gateway, _)), Ok(vni)) => {
+        (Ok(subnets), Ok(vni)) => {
             status.vni = Some(vni);
-            status.gateway = Some(gateway.to_string());
+            status.gateway = Some(subnets.main().gateway.to_string());
             (true, "Allocated", String::new())
         }
     };

@@ -103,6 +103,7 @@ fn metadata(node: &Node, name: String) -> ObjectMeta {
 fn port(node: &Node) -> Port {
     let spec = PortSpec {
         network: node.spec.network.clone(),
+        subnet: None,
         ip: node.spec.ip.clone(),
         mac: None,
         hostname: Some(node.name_any()),

@@ -5,10 +5,10 @@
 
 mod plan;
 
-use crate::subnet::{self, Giving, Others, Problem};
+use crate::subnet::{Giving, Others, Problem};
 use crate::{Error, GATHER, write};
 use control_loop::{ControlLoop, Pace, Reconciler};
-use crds::{Port, ServiceIP, TenantNetwork, VirtualMachine};
+use crds::{Port, ServiceIP, Subnets, TenantNetwork, VirtualMachine};
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -95,9 +95,9 @@ async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<pla
     others.retain(|other| other.name_any() != port.name_any());
     let services: Api<ServiceIP> = write::api_of(client, port)?;
     let services = services.list(&on_it).await.map_err(Error::api("list ServiceIPs"))?.items;
-    Ok(match subnet::gateway(&network) {
-        Err(text) => Err(Problem::invalid_network(name, &text)),
-        Ok((gateway, subnet)) => plan::allocate(port, &Others { ports: &others, services: &services, gateway, subnet }),
+    Ok(match Subnets::of(&network.spec) {
+        Err(why) => Err(Problem::invalid_network(name, &why)),
+        Ok(subnets) => plan::allocate(port, &Others { ports: &others, services: &services, subnets: &subnets }),
     })
 }
 

@@ -11,9 +11,10 @@ pub type Allocation = Result<(String, String), Problem>;
 
 /// The address asked for, or the lowest free one; the MAC asked for, or one made from the object's UID.
 pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
+    let subnet = port.spec.subnet.as_deref();
     let ip = match &port.spec.ip {
-        Some(text) => others.asked(text)?,
-        None => others.free()?,
+        Some(text) => others.asked(text, subnet)?,
+        None => others.free(subnet)?,
     };
     let macs: HashSet<&str> = others.ports.iter().filter_map(|o| o.spec.mac.as_deref()).collect();
     let mac = match &port.spec.mac {
@@ -47,7 +48,7 @@ pub fn refusal(port: &Port, problem: &Problem) -> PortStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crds::ServiceIP;
+    use crds::{ServiceIP, Subnets};
     use proptest::prelude::*;
 
     fn port(name: &str, ip: Option<&str>, mac: Option<&str>) -> Port {
@@ -64,8 +65,8 @@ mod tests {
     }
 
     fn beside(port: &Port, ports: &[Port], services: &[ServiceIP]) -> Allocation {
-        let subnet = "10.0.0.0/29".parse().unwrap();
-        allocate(port, &Others { ports, services, gateway: [10, 0, 0, 1].into(), subnet })
+        let network = serde_json::from_value(serde_json::json!({"subnet": "10.0.0.0/29"})).unwrap();
+        allocate(port, &Others { ports, services, subnets: &Subnets::of(&network).unwrap() })
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! ServiceIP: its address, from the range that its network's Ports have theirs from.
+//! ServiceIP: its address, from the ranges that its network's Ports have theirs from.
 //!
 //! The address stands in the status. Whoever has it there has it: Ports get no such address any more, and neither do other
 //! ServiceIPs. Agents answer for it on the hosts that carry the network.
 
-use crate::subnet::{self, Giving, Others, Problem};
+use crate::subnet::{Giving, Others, Problem};
 use crate::{Error, GATHER, write};
 use control_loop::{ControlLoop, Pace, Reconciler};
-use crds::{Port, ServiceIP, ServiceIPStatus, TenantNetwork, condition};
+use crds::{Port, ServiceIP, ServiceIPStatus, Subnets, TenantNetwork, condition};
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
@@ -67,12 +67,10 @@ impl Reconciler for ServiceIPs {
         let ports = ports.list(&on_it).await.map_err(Error::api("list Ports"))?.items;
         let mut others = services.list(&on_it).await.map_err(Error::api("list ServiceIPs"))?.items;
         others.retain(|other| other.name_any() != service.name_any());
-        let address = match network.as_ref().map(subnet::gateway) {
+        let address = match network.as_ref().map(|network| Subnets::of(&network.spec)) {
             None => Err(Problem::network_not_found(name)),
-            Some(Err(text)) => Err(Problem::invalid_network(name, &text)),
-            Some(Ok((gateway, subnet))) => {
-                address(&service, &Others { ports: &ports, services: &others, gateway, subnet })
-            }
+            Some(Err(why)) => Err(Problem::invalid_network(name, &why)),
+            Some(Ok(subnets)) => address(&service, &Others { ports: &ports, services: &others, subnets: &subnets }),
         };
         write::status(&services, &service, status(&service, address)).await?;
         drop(giving);
@@ -84,8 +82,8 @@ impl Reconciler for ServiceIPs {
 fn address(service: &ServiceIP, others: &Others<'_>) -> Result<Ipv4Addr, Problem> {
     match (service.address(), &service.spec.ip) {
         (Some(had), _) => Ok(had),
-        (None, Some(text)) => others.asked(text),
-        (None, None) => others.free(),
+        (None, Some(text)) => others.asked(text, service.spec.subnet.as_deref()),
+        (None, None) => others.free(service.spec.subnet.as_deref()),
     }
 }
 
@@ -120,12 +118,16 @@ mod tests {
         .unwrap()
     }
 
+    fn subnets() -> Subnets {
+        Subnets::of(&serde_json::from_value(json!({"subnet": "10.0.0.0/29"})).unwrap()).unwrap()
+    }
+
     #[test]
     fn it_gets_what_is_free_keeps_it_and_is_refused_what_is_not() {
         let ports = [port("p", "10.0.0.2")];
         let mut first = service("first", None);
-        let gateway = Ipv4Addr::new(10, 0, 0, 1);
-        let others = |services| Others { ports: &ports, services, gateway, subnet: "10.0.0.0/29".parse().unwrap() };
+        let subnets = subnets();
+        let others = |services| Others { ports: &ports, services, subnets: &subnets };
         first.status = Some(status(&first, address(&first, &others(&[]))));
         assert_eq!(first.status.as_ref().unwrap().ip.as_deref(), Some("10.0.0.3"));
         assert_eq!(Some(status(&first, address(&first, &others(&[])))), first.status, "a second look says nothing new");
@@ -141,8 +143,8 @@ mod tests {
     #[test]
     fn a_full_range_says_so() {
         let ports: Vec<Port> = (2..7).map(|last| port(&format!("p{last}"), &format!("10.0.0.{last}"))).collect();
-        let gateway = Ipv4Addr::new(10, 0, 0, 1);
-        let others = Others { ports: &ports, services: &[], gateway, subnet: "10.0.0.0/29".parse().unwrap() };
+        let subnets = subnets();
+        let others = Others { ports: &ports, services: &[], subnets: &subnets };
         let told = status(&service("s", None), address(&service("s", None), &others));
         assert_eq!((told.ip, told.conditions[0].reason.as_str()), (None, "SubnetExhausted"));
     }

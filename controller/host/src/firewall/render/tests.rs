@@ -44,7 +44,7 @@ fn policy() -> Policy {
     Policy {
         guests: vec![guest("tap1", Some(&["web"])), guest("tap2", Some(&["clients"])), guest("tap3", None), limited],
         groups: vec![group("web", web, &[11]), group("clients", Vec::new(), &[12, 13])],
-        gateway: [10, 1, 0, 1].into(),
+        gateways: vec![[10, 1, 0, 1].into()],
         stateful: true,
         complete: true,
     }

@@ -107,7 +107,7 @@ impl Lab {
             group.members.extend(of_it.map(|(number, _)| address(*number)));
         }
         let guests = self.placed.iter().filter(here).map(guest).collect();
-        Policy { guests, groups, gateway: address(1), stateful: true, complete: true }
+        Policy { guests, groups, gateways: vec![address(1)], stateful: true, complete: true }
     }
 
     pub async fn ensure(&mut self) -> [Changes; 2] {
