@@ -18,7 +18,6 @@ use crate::callers::ByToken;
 use crate::callers::requests::{self, About};
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::read::{Item, Page};
 use crate::registry::Resource;
 use crate::request::accept::Accept;
 use crate::request::path::{self, Route, Target, Verb};
@@ -157,7 +156,13 @@ async fn objects(
     check_door(&resource, &target, verb)?;
     let closing = request.extensions().get::<Closing>().map(|c| c.0.clone());
     let token = request.extensions().get::<ByToken>().map(|token| token.0.clone());
-    let manager = field_manager::of(&query, &request)?;
+    let manager = match verb.options() {
+        Some(kind) => {
+            query.check_options(kind)?;
+            field_manager::of(&query, &request, kind)?
+        }
+        None => String::new(),
+    };
     let call = Call {
         identity,
         token,
@@ -269,10 +274,7 @@ async fn perform(server: &Arc<Server>, verb: Verb, mut call: Call, request: Requ
         }
         Verb::DeleteCollection => {
             let options = DeleteOptions::read(&call.query, headers, &body::read(body).await?)?;
-            let (items, revision) = server.delete_collection(&call, &options).await?;
-            let items = items.into_iter().map(Item::View).collect();
-            let page = Page { items, revision, continue_token: None, remaining: None };
-            answer::list(&call, &page).await
+            answer::list(&call, &server.delete_collection(&call, &options).await?).await
         }
         // Answered before, as its life has no limit of time.
         Verb::Watch => Err(Error::MethodNotAllowed),

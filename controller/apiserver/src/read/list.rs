@@ -71,6 +71,16 @@ pub(crate) enum Item {
     View(View),
 }
 
+impl Item {
+    /// The namespace and the name.
+    pub(crate) fn place(&self) -> Result<(Option<String>, String), Error> {
+        match self {
+            Self::Stored(entry) => Ok(storage::place(&Object::of(entry)?.value)),
+            Self::View(view) => Ok(storage::place(view.value())),
+        }
+    }
+}
+
 /// One page of a collection.
 pub(crate) struct Page {
     /// The objects.
@@ -226,24 +236,6 @@ impl Server {
             return Ok(());
         }
         Err(Error::TooLargeRevision { asked: revision, current: current.get() })
-    }
-
-    /// Every selected object, for deletecollection.
-    pub(crate) async fn selected(
-        &self,
-        call: &Call,
-        selection: &Selection,
-    ) -> Result<(Vec<Arc<Object>>, Revision), Error> {
-        let prefix = storage::prefix(&self.store, &call.resource.definition, call.namespace.as_deref());
-        let (entries, revision) = self.store.list(&prefix, Consistency::Linearizable).await?;
-        let mut objects = Vec::new();
-        for entry in &entries {
-            let object = Object::of(entry)?;
-            if selection.matches(&object) {
-                objects.push(object);
-            }
-        }
-        Ok((objects, revision))
     }
 }
 

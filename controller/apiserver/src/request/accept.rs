@@ -39,7 +39,7 @@ impl Accept {
     /// JSON objects, uncompressed.
     pub const PLAIN: Self = Self { form: Form::Object, encoding: Encoding::Json, gzip: false };
 
-    /// Picks the first acceptable form from the headers.
+    /// Picks the form that the headers like best, and of several the first.
     pub fn negotiate(headers: &HeaderMap) -> Result<Self, Error> {
         let gzip = headers
             .get_all(header::ACCEPT_ENCODING)
@@ -48,16 +48,21 @@ impl Accept {
             .flat_map(|v| v.split(','))
             .any(|v| v.trim().split(';').next().is_some_and(|name| name.trim() == "gzip"));
         let mut asked = false;
+        let mut best: Option<(f32, Form, Encoding)> = None;
         for clause in clauses(headers) {
             asked = true;
-            if let Some((form, encoding)) = understand(clause) {
-                return Ok(Self { form, encoding, gzip });
+            let liking = liking(clause);
+            if liking > best.map_or(0.0, |(most, ..)| most)
+                && let Some((form, encoding)) = understand(clause)
+            {
+                best = Some((liking, form, encoding));
             }
         }
-        if asked {
-            return Err(Error::NotAcceptable("application/json, application/yaml".to_owned()));
+        match best {
+            Some((_, form, encoding)) => Ok(Self { form, encoding, gzip }),
+            None if asked => Err(Error::NotAcceptable("application/json, application/yaml".to_owned())),
+            None => Ok(Self { gzip, ..Self::PLAIN }),
         }
-        Ok(Self { gzip, ..Self::PLAIN })
     }
 }
 
@@ -77,9 +82,14 @@ pub fn parameter<'a>(clause: &'a str, name: &str) -> Option<&'a str> {
     clause.split(';').skip(1).filter_map(|p| p.trim().split_once('=')).find(|(k, _)| *k == name).map(|(_, v)| v)
 }
 
+/// The weight of a clause (RFC 9110 §12.4.2): 1 unless it says otherwise, 0 for what is not wanted.
+fn liking(clause: &str) -> f32 {
+    parameter(clause, "q").map_or(1.0, |q| q.trim().parse().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(1.0))
+}
+
 fn understand(clause: &str) -> Option<(Form, Encoding)> {
-    let media = clause.split(';').next().unwrap_or("").trim();
-    let encoding = match media {
+    let media = clause.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let encoding = match media.as_str() {
         "application/json" | "application/*" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         _ => return None,
@@ -119,5 +129,14 @@ mod tests {
         assert!(matches!(accept("text/html"), Err(Error::NotAcceptable(_))));
         assert_eq!(accept("text/html, */*;q=0.8").unwrap().encoding, Encoding::Json);
         assert_eq!(accept("application/yaml").unwrap().encoding, Encoding::Yaml);
+    }
+
+    #[test]
+    fn weights_decide_before_order_and_case_does_not_matter() {
+        assert_eq!(accept("Application/JSON").unwrap().encoding, Encoding::Json);
+        assert_eq!(accept("application/json;q=0.2, application/yaml;q=0.9").unwrap().encoding, Encoding::Yaml);
+        assert_eq!(accept("application/json;q=0, application/yaml;q=0.1").unwrap().encoding, Encoding::Yaml);
+        assert!(matches!(accept("application/json;q=0"), Err(Error::NotAcceptable(_))));
+        assert_eq!(accept("application/json;q=loud").unwrap().encoding, Encoding::Json);
     }
 }

@@ -3,23 +3,24 @@
 use axum::body::Body;
 use http::{Request, header};
 
-use super::query::Query;
-use crate::error::{Error, Subject};
+use super::query::{Query, invalid_options};
+use crate::error::Error;
 use crate::identity::Identity;
 use crate::schema::{Cause, FieldError};
 
 /// The official limit, in bytes.
 const LONGEST: usize = 128;
 
-/// The manager of a request's writes.
-pub fn of(query: &Query, request: &Request<Body>) -> Result<String, Error> {
+/// The manager of a request's writes; `kind` names their options in a refusal.
+pub fn of(query: &Query, request: &Request<Body>, kind: &str) -> Result<String, Error> {
     let given = query.field_manager.as_str();
     if given.len() > LONGEST {
-        return Err(invalid(Cause::TooLong, "Too long: may not be more than 128 bytes".to_owned()));
+        let why = FieldError::new("fieldManager", Cause::TooLong, "Too long: may not be more than 128 bytes");
+        return Err(invalid_options(kind, vec![why]));
     }
     if given.chars().any(char::is_control) {
         let why = FieldError::invalid("fieldManager", &given.into(), "should only contain printable characters");
-        return Err(invalid(why.reason, why.detail));
+        return Err(invalid_options(kind, vec![why]));
     }
     if !given.is_empty() {
         return Ok(given.to_owned());
@@ -31,11 +32,6 @@ pub fn of(query: &Query, request: &Request<Body>) -> Result<String, Error> {
     Ok(name.chars().filter(|c| !c.is_control()).take(LONGEST).collect())
 }
 
-fn invalid(reason: Cause, detail: String) -> Error {
-    let subject = Subject { group: "meta.k8s.io".into(), resource: "WriteOptions".into(), name: String::new() };
-    Error::Invalid(subject, vec![FieldError::new("fieldManager", reason, detail)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,7 +39,7 @@ mod tests {
     fn name(query: &str, agent: &str) -> String {
         let mut request = Request::builder().header("user-agent", agent).body(Body::empty()).unwrap();
         request.extensions_mut().insert(Identity::new("robot", &[]));
-        of(&Query::parse(Some(query)).unwrap(), &request).unwrap_or_else(|error| error.to_string())
+        of(&Query::parse(Some(query)).unwrap(), &request, "UpdateOptions").unwrap_or_else(|error| error.to_string())
     }
 
     #[test]

@@ -181,6 +181,18 @@ impl Verb {
         matches!(self, Self::Create | Self::Update | Self::Patch)
     }
 
+    /// What the official server calls the options of this write; `None` of what reads.
+    #[must_use]
+    pub fn options(self) -> Option<&'static str> {
+        match self {
+            Self::Create => Some("CreateOptions"),
+            Self::Update => Some("UpdateOptions"),
+            Self::Patch => Some("PatchOptions"),
+            Self::Delete | Self::DeleteCollection => Some("DeleteOptions"),
+            Self::Get | Self::List | Self::Watch => None,
+        }
+    }
+
     /// The verb of a request; `None` when the method is not served there.
     #[must_use]
     pub fn of(method: &Method, named: bool, watch: bool) -> Option<Self> {

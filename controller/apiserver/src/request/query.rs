@@ -65,6 +65,8 @@ pub struct Query {
     pub orphan_dependents: Option<bool>,
     /// `includeObject` of Table answers.
     pub include_object: Option<String>,
+    /// What is wrong with the options of a write; a read does not look at them.
+    unsupported: Vec<FieldError>,
 }
 
 impl Query {
@@ -94,8 +96,14 @@ impl Query {
             "continue" => self.continue_token = value,
             "resourceVersion" => self.revision = revision(&value)?,
             "resourceVersionMatch" => self.revision_match = revision_match(&value)?,
-            "dryRun" => self.dry_run = dry_run(&value)?,
-            "fieldValidation" => self.field_validation = field_validation(&value)?,
+            "dryRun" => match dry_run(&value) {
+                Ok(dry) => self.dry_run |= dry,
+                Err(error) => self.unsupported.push(error),
+            },
+            "fieldValidation" => match field_validation(&value) {
+                Ok(validation) => self.field_validation = validation,
+                Err(error) => self.unsupported.push(error),
+            },
             "fieldManager" => self.field_manager = value,
             "force" => self.force = truth(&value),
             "propagationPolicy" => self.propagation_policy = Some(value).filter(|v| !v.is_empty()),
@@ -113,6 +121,13 @@ impl Query {
         let demanded = self.field_selector.split(',').find_map(|term| term.trim().strip_prefix("metadata.name="));
         let name = demanded.map(|name| name.strip_prefix('=').unwrap_or(name))?;
         (!name.is_empty() && !name.contains(['\\', '=', '/'])).then_some(name)
+    }
+
+    /// Refuses values that the options of a write may not have; `kind` is the name of these, such as `CreateOptions`.
+    pub fn check_options(&self, kind: &str) -> Result<(), Error> {
+        let meant = |error: &&FieldError| kind != "DeleteOptions" || error.field != "fieldValidation";
+        let errors: Vec<FieldError> = self.unsupported.iter().filter(meant).cloned().collect();
+        if errors.is_empty() { Ok(()) } else { Err(invalid_options(kind, errors)) }
     }
 
     /// Refuses combinations that have no meaning for a list.
@@ -154,10 +169,12 @@ impl Query {
 }
 
 fn invalid_list(field: &str, message: &str) -> Error {
-    Error::Invalid(
-        Subject { group: "meta.k8s.io".into(), resource: "ListOptions".into(), name: String::new() },
-        vec![FieldError::new(field, Cause::Forbidden, message)],
-    )
+    invalid_options("ListOptions", vec![FieldError::new(field, Cause::Forbidden, message)])
+}
+
+/// Refused options of a request; `kind` is what the official server calls them.
+pub(crate) fn invalid_options(kind: &str, errors: Vec<FieldError>) -> Error {
+    Error::Invalid(Subject { group: "meta.k8s.io".into(), resource: kind.into(), name: String::new() }, errors)
 }
 
 /// Splits and decodes `a=b&c=d`; invalid UTF-8 becomes replacement characters, which then match nothing.
@@ -222,22 +239,20 @@ fn revision_match(value: &str) -> Result<Option<RevisionMatch>, Error> {
     }
 }
 
-pub(crate) fn dry_run(value: &str) -> Result<bool, Error> {
+pub(crate) fn dry_run(value: &str) -> Result<bool, FieldError> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Error::BadRequest(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+        other => Err(FieldError::not_supported("dryRun", &other.into(), &["All"])),
     }
 }
 
-fn field_validation(value: &str) -> Result<FieldValidation, Error> {
+fn field_validation(value: &str) -> Result<FieldValidation, FieldError> {
     match value {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(Error::BadRequest(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        other => Err(FieldError::not_supported("fieldValidation", &other.into(), &["Ignore", "Strict", "Warn"])),
     }
 }
 
@@ -251,9 +266,23 @@ mod tests {
         let q = q.unwrap();
         assert_eq!(q.label_selector, "a=b,c in (d)");
         assert_eq!((q.limit, q.watch, q.revision, q.dry_run), (Some(5), true, Some(12), true));
-        for bad in ["resourceVersion=x", "resourceVersion=-1", "limit=q", "dryRun=Some", "fieldValidation=Loud"] {
+        for bad in ["resourceVersion=x", "resourceVersion=-1", "limit=q"] {
             assert!(matches!(Query::parse(Some(bad)), Err(Error::BadRequest(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn options_of_a_write_are_refused_by_name() {
+        let q = |text| Query::parse(Some(text)).unwrap();
+        let refused = q("dryRun=Some&fieldValidation=Loud").check_options("CreateOptions").unwrap_err();
+        assert_eq!(refused.code(), 422);
+        assert_eq!(
+            refused.to_string(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: [dryRun: Unsupported value: \"Some\": supported values: \"All\", \
+             fieldValidation: Unsupported value: \"Loud\": supported values: \"Ignore\", \"Strict\", \"Warn\"]"
+        );
+        assert!(q("fieldValidation=Loud").check_options("DeleteOptions").is_ok(), "a deletion has no such option");
+        assert!(q("dryRun=All&dryRun=").dry_run, "it is a list");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::ownership::Owner;
 use super::{Change, Written, admit, update};
 use crate::dispatch::Call;
-use crate::error::{Error, Subject};
+use crate::error::Error;
 use crate::object::{Object, meta, metadata_mut, set_meta};
 use crate::request::body;
-use crate::request::query::FieldValidation;
+use crate::request::query::{FieldValidation, invalid_options};
 use crate::schema::builtin::normalize;
 use crate::schema::managed::{self, Managed, Set, Wish, Writer};
 use crate::schema::{self, FieldError};
@@ -50,17 +50,14 @@ struct Configuration {
     warnings: Vec<String>,
 }
 
-/// A refused option of a PATCH.
-pub(super) fn bad_option(error: FieldError) -> Error {
-    let subject = Subject { group: "meta.k8s.io".into(), resource: "PatchOptions".into(), name: String::new() };
-    Error::Invalid(subject, vec![error])
-}
-
 impl Server {
     /// Applies a configuration; makes the object when there is none.
     pub(super) async fn apply(&self, call: &Call, bytes: &Bytes) -> Result<Written, Error> {
         if call.query.field_manager.is_empty() {
-            return Err(bad_option(FieldError::required("fieldManager", "is required for apply patch")));
+            return Err(invalid_options(
+                "PatchOptions",
+                vec![FieldError::required("fieldManager", "is required for apply patch")],
+            ));
         }
         let configuration = Configuration::read(call, bytes)?;
         let place = (call.namespace.as_deref(), call.name.as_str());

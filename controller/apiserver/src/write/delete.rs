@@ -3,23 +3,23 @@
 //! An object with finalizers is only marked; it goes when the last finalizer is taken off (see `update::finish`).
 //! What happens to dependents is written down as a finalizer too, which the garbage collector answers.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::HeaderMap;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Change;
 use super::modify::Modified;
 use crate::dispatch::Call;
 use crate::error::Error;
-use crate::object::{Object, View, finalizers, is_deleting, meta, set_finalizers, set_meta};
-use crate::read::Selection;
+use crate::object::{View, finalizers, is_deleting, meta, set_finalizers, set_meta};
+use crate::read::{Item, Page};
 use crate::registry::Resource;
 use crate::request::body;
-use crate::request::query::{Query, dry_run};
+use crate::request::query::{Query, dry_run, invalid_options};
+use crate::schema::FieldError;
 use crate::server::Server;
-use crate::{special, storage, text};
+use crate::{special, text};
 
 /// Finalizer by which dependents are orphaned first.
 pub(crate) const ORPHAN: &str = "orphan";
@@ -46,39 +46,76 @@ pub(crate) struct DeleteOptions {
     pub dry_run: bool,
 }
 
+/// The body of a deletion, as far as it is heeded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Document {
+    kind: Option<String>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    dry_run: Option<Vec<String>>,
+    preconditions: Option<Preconditions>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl Document {
+    fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<Self, Error> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let refuse = |why: String| Error::BadRequest(format!("the body is no DeleteOptions: {why}"));
+        let document: Option<Self> =
+            serde_json::from_value(body::decode(headers, bytes)?).map_err(|error| refuse(error.to_string()))?;
+        let document = document.unwrap_or_default();
+        // What somebody meant to send elsewhere must not delete anything.
+        match document.kind.as_deref() {
+            None | Some("" | "DeleteOptions") => Ok(document),
+            Some(kind) => Err(refuse(format!("its kind is {kind:?}"))),
+        }
+    }
+}
+
 impl DeleteOptions {
     /// The options in the query and in the body.
     pub(crate) fn read(query: &Query, headers: &HeaderMap, bytes: &Bytes) -> Result<Self, Error> {
-        let body = if bytes.is_empty() { Value::Null } else { body::decode(headers, bytes)? };
-        let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-        let orphan = body["orphanDependents"].as_bool().or(query.orphan_dependents);
-        let policy = match (text(&body["propagationPolicy"]).or(query.propagation_policy.clone()), orphan) {
-            (Some(_), Some(_)) => {
-                return Err(Error::BadRequest(
-                    "orphanDependents and deletionPropagation cannot be both set".to_owned(),
-                ));
-            }
-            (Some(policy), None) => Some(match policy.as_str() {
-                "Background" => Policy::Background,
-                "Foreground" => Policy::Foreground,
-                "Orphan" => Policy::Orphan,
-                other => {
-                    return Err(Error::BadRequest(format!(
-                        "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \
-                         \"Background\", \"Orphan\""
-                    )));
-                }
-            }),
-            (None, Some(true)) => Some(Policy::Orphan),
-            (None, Some(false)) => Some(Policy::Background),
-            (None, None) => None,
-        };
+        let document = Document::read(headers, bytes)?;
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let invalid = |error| invalid_options("DeleteOptions", vec![error]);
+        let policy = filled(document.propagation_policy).or_else(|| query.propagation_policy.clone());
+        let orphan = document.orphan_dependents.or(query.orphan_dependents);
+        let policy = Policy::chosen(policy.as_deref(), orphan).map_err(invalid)?;
         let mut dry = query.dry_run;
-        for item in body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            dry |= dry_run(item)?;
+        for item in document.dry_run.iter().flatten() {
+            dry |= dry_run(item).map_err(invalid)?;
         }
-        let wanted = &body["preconditions"];
-        Ok(Self { policy, uid: text(&wanted["uid"]), revision: text(&wanted["resourceVersion"]), dry_run: dry })
+        let Preconditions { uid, resource_version } = document.preconditions.unwrap_or_default();
+        Ok(Self { policy, uid: filled(uid), revision: filled(resource_version), dry_run: dry })
+    }
+}
+
+impl Policy {
+    /// What is said by its name, or in the older way.
+    fn chosen(name: Option<&str>, orphan: Option<bool>) -> Result<Option<Self>, FieldError> {
+        const FIELD: &str = "propagationPolicy";
+        Ok(match (name, orphan) {
+            (Some(name), Some(_)) => {
+                let why = "orphanDependents and deletionPropagation cannot be both set";
+                return Err(FieldError::invalid(FIELD, &name.into(), why));
+            }
+            (Some("Background"), None) | (None, Some(false)) => Some(Self::Background),
+            (Some("Foreground"), None) => Some(Self::Foreground),
+            (Some("Orphan"), None) | (None, Some(true)) => Some(Self::Orphan),
+            (Some(other), None) => {
+                return Err(FieldError::not_supported(FIELD, &other.into(), &["Foreground", "Background", "Orphan"]));
+            }
+            (None, None) => None,
+        })
     }
 }
 
@@ -119,25 +156,20 @@ impl Server {
         Ok(())
     }
 
-    /// Deletes every selected object of a collection; one that vanished meanwhile is no failure.
-    pub(crate) async fn delete_collection(
-        &self,
-        call: &Call,
-        options: &DeleteOptions,
-    ) -> Result<(Vec<View>, store::Revision), Error> {
-        let selection = Selection::of(call)?;
-        let (objects, revision) = self.selected(call, &selection).await?;
-        let mut gone = Vec::with_capacity(objects.len());
-        for object in objects {
-            let value: &Arc<Object> = &object;
-            let (namespace, name) = storage::place(&value.value);
+    /// Deletes the page of a collection that a list with the same parameters shows, and answers what became of it; one
+    /// that vanished meanwhile is no failure.
+    pub(crate) async fn delete_collection(&self, call: &Call, options: &DeleteOptions) -> Result<Page, Error> {
+        let page = self.list(call).await?;
+        let mut gone = Vec::with_capacity(page.items.len());
+        for item in &page.items {
+            let (namespace, name) = item.place()?;
             match self.delete(&call.resource, (namespace.as_deref(), &name), options).await {
-                Ok(done) => gone.push(done.view),
+                Ok(done) => gone.push(Item::View(done.view)),
                 Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok((gone, revision))
+        Ok(Page { items: gone, ..page })
     }
 }
 

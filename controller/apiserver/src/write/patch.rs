@@ -12,7 +12,7 @@ use crate::dispatch::Call;
 use crate::error::Error;
 use crate::object::meta;
 use crate::request::body;
-use crate::request::query::FieldValidation;
+use crate::request::query::{FieldValidation, invalid_options};
 use crate::schema::merge::{self, PatchError};
 use crate::schema::{self, FieldError};
 use crate::server::Server;
@@ -58,10 +58,8 @@ impl Server {
             return self.apply(call, bytes).await;
         }
         if call.query.force {
-            return Err(super::apply::bad_option(FieldError::forbidden(
-                "force",
-                "may not be specified for non-apply patch",
-            )));
+            let why = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(invalid_options("PatchOptions", vec![why]));
         }
         let language = Language::of(call, headers)?;
         let names_owners = ownership::named_in(bytes);

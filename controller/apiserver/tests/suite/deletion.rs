@@ -86,10 +86,53 @@ async fn a_collections_deletion_keeps_its_options() -> Result<()> {
     lab.delete(&format!("{owners}&dryRun=All")).await?.expect(200)?;
     lab.get(&format!("{WIDGETS}/owner")).await?.expect(200)?;
     lab.call("DELETE", &owners, &json!({"preconditions": {"uid": "other"}})).await?.expect(409)?;
-    lab.call("DELETE", &owners, &json!({"propagationPolicy": "Sideways"})).await?.expect(400)?;
+    let refused = lab.call("DELETE", &owners, &json!({"propagationPolicy": "Sideways"})).await?.expect(422)?;
+    assert_eq!(refused["details"]["causes"][0]["field"], "propagationPolicy", "{refused}");
+    assert_eq!(refused["details"]["kind"], "DeleteOptions", "{refused}");
+    lab.delete(&format!("{owners}&dryRun=Some")).await?.expect(422)?;
     lab.call("DELETE", &owners, &json!({"propagationPolicy": "Orphan"})).await?.expect(200)?;
     lab.until_code(&format!("{WIDGETS}/owner"), 404).await?;
     let left = lab.get(&format!("{WIDGETS}/dependent")).await?.expect(200)?;
     assert!(left["metadata"]["ownerReferences"].is_null() && left["metadata"]["deletionTimestamp"].is_null(), "{left}");
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_goes_page_by_page() -> Result<()> {
+    let lab = Lab::new().await?;
+    for name in ["a", "b", "c", "d", "e"] {
+        lab.widget(name, json!({"host": if name == "c" { "h2" } else { "h1" }})).await?;
+    }
+    let names = |page: &serde_json::Value| -> Vec<String> {
+        let items = page["items"].as_array().into_iter().flatten();
+        items.filter_map(|item| item["metadata"]["name"].as_str()).map(str::to_owned).collect()
+    };
+    let path = format!("{WIDGETS}?fieldSelector=spec.host%3Dh1&limit=2");
+    let first = lab.delete(&path).await?.expect(200)?;
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(names(&lab.get(WIDGETS).await?.expect(200)?), ["c", "d", "e"], "nothing but the page went");
+    let token = first["metadata"]["continue"].as_str().unwrap_or("");
+    let second = lab.delete(&format!("{path}&continue={token}")).await?.expect(200)?;
+    assert_eq!(names(&second), ["d", "e"]);
+    assert!(second["metadata"]["continue"].is_null(), "{second}");
+    assert_eq!(names(&lab.get(WIDGETS).await?.expect(200)?), ["c"]);
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_delete_options_deletes_nothing() -> Result<()> {
+    let lab = Lab::new().await?;
+    let path = format!("{WIDGETS}/a");
+    let made = lab.widget("a", json!({})).await?;
+    for body in
+        [made, json!({"propagationPolicy": 5}), json!({"preconditions": "uid"}), json!({"dryRun": "All"}), json!(["a"])]
+    {
+        let refused = lab.call("DELETE", &path, &body).await?.expect(400)?;
+        assert!(refused["message"].as_str().unwrap_or("").contains("no DeleteOptions"), "{refused}");
+    }
+    lab.get(&path).await?.expect(200)?;
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "example.dev/v1", "gracePeriodSeconds": 0});
+    lab.call("DELETE", &path, &options).await?.expect(200)?;
+    lab.get(&path).await?.expect(404)?;
     lab.end().await
 }
