@@ -1,10 +1,15 @@
 //! A host joins from another data directory: with a token, once, as itself.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testkit::Lab;
+
+use crate::replicas::Process;
 
 fn free() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
@@ -58,7 +63,7 @@ fn a_token_lets_one_host_in_once() -> Result<()> {
         host.join("pki/agent-edge.key").display(),
     );
     let path = host.write("kubeconfig", kubeconfig)?;
-    let kubectl = std::process::Command::new(testkit::tool("kubectl", "KUBECTL")?)
+    let kubectl = Command::new(testkit::tool("kubectl", "KUBECTL")?)
         .args(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])
         .env("KUBECONFIG", &path)
         .env("HOME", host.files())
@@ -77,7 +82,7 @@ fn a_token_lets_one_host_in_once() -> Result<()> {
     let nonsense = lab.write("nonsense.json", r#"{"request": "nonsense"}"#)?;
     let renew = |config: &std::path::Path, name: &str, body: &std::path::Path| -> Result<(bool, String)> {
         let url = format!("/apis/photoncloud.dev/v1alpha1/hosts/{name}/certificate");
-        let output = std::process::Command::new(testkit::tool("kubectl", "KUBECTL")?)
+        let output = Command::new(testkit::tool("kubectl", "KUBECTL")?)
             .args(["create", "--raw", &url, "-f"])
             .arg(body)
             .env("KUBECONFIG", config)
@@ -101,4 +106,56 @@ fn a_token_lets_one_host_in_once() -> Result<()> {
     }
     host.finish()?;
     lab.finish()
+}
+
+/// Life of a certificate: an agent asks for the next one 20 s after it got one, and may then be kept from it for 10 s.
+const LIFE: &str = "30s";
+
+#[test]
+fn a_joined_agent_goes_on_when_its_first_certificates_have_ended() -> Result<()> {
+    let door = free()?;
+    let lab = Lab::up(&["--no-agent", "--join-listen", &door, "--host-certificate-life", LIFE])?;
+    let host = Lab::new()?;
+    host.run(&["join", "--token", &token(&lab, &format!("https://{door}"), &[])?.0])?.ok()?;
+    let port = std::fs::read_to_string(lab.join("server/port"))?;
+    let mut command = Command::new(host.binary());
+    command.arg("--data-dir").arg(host.path()).args(["agent", "--host-name", "edge"]);
+    command.args(["--server", &format!("https://127.0.0.1:{}", port.trim())]);
+    command.arg("--image-cache").arg(host.files().join("images"));
+    let agent = Process::start(&mut command, &host.files().join("agent.log"))?;
+    lab.run(&["wait", "host/edge", "--for", "create", "--timeout", "60s"])?.ok()?;
+    wait(&lab, "host/edge")?;
+    lab.apply("{apiVersion: photoncloud.dev/v1alpha1, kind: TenantNetwork, metadata: {name: net}, spec: {subnet: 10.63.0.0/24}}")?
+        .ok()?;
+    plug(&lab, "before")?;
+
+    // The third is given out when the first has ended, and by the second.
+    let file = host.join("pki/agent-edge.crt");
+    let (began, mut seen) = (Instant::now(), BTreeSet::new());
+    while seen.len() < 3 {
+        if began.elapsed() > Duration::from_secs(150) {
+            let log = std::fs::read_to_string(host.files().join("agent.log"))?;
+            bail!("only {} certificates in {:?}: {log}", seen.len(), began.elapsed());
+        }
+        seen.insert(std::fs::read_to_string(&file)?);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
+    // The server hears it, and reaches its door: who answers that nothing can be captured of a port without a machine is the agent.
+    plug(&lab, "after")?;
+    let refused = lab.run(&["net", "capture", "after"])?.fails_with(1)?;
+    ensure!(refused.contains("no device now"), "the server does not reach the agent: {refused}");
+    drop(agent);
+    host.finish()?;
+    lab.finish()
+}
+
+fn plug(lab: &Lab, name: &str) -> Result<()> {
+    let meta = format!("kind: Port, metadata: {{name: {name}}}, spec: {{network: net, host: edge}}");
+    lab.apply(&format!("{{apiVersion: photoncloud.dev/v1alpha1, {meta}}}"))?.ok()?;
+    wait(lab, &format!("port/{name}"))
+}
+
+fn wait(lab: &Lab, what: &str) -> Result<()> {
+    lab.run(&["wait", what, "--for", "condition=Ready", "--timeout", "60s"])?.ok().map(drop)
 }
