@@ -1,7 +1,5 @@
 //! Discovery: what is served, in the four forms that clients of different ages ask for.
 
-mod reviews;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::crd::version_order;
 use super::definition::{Definition, Version};
+use super::reviews;
 
 /// Which form of aggregated discovery a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +87,7 @@ pub fn api_resource_list(definitions: &[Arc<Definition>], group: &str, version: 
             resources.push(document);
         }
     }
-    resources.extend(reviews::plain(group, version));
+    resources.extend(reviews::of(group, version).map(plain_review));
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}))
 }
@@ -103,7 +102,8 @@ pub fn aggregated(definitions: &[Arc<Definition>], core: bool, form: Form) -> Va
                 .iter()
                 .map(|(version, kinds)| {
                     let stored = kinds.iter().map(|(d, v)| aggregated_resource(d, v));
-                    let resources: Vec<Value> = stored.chain(reviews::aggregated(name, version)).collect();
+                    let resources: Vec<Value> =
+                        stored.chain(reviews::of(name, version).map(|d| aggregated_review(d, version))).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -151,6 +151,27 @@ fn aggregated_resource(definition: &Definition, version: &Version) -> Value {
         resource["subresources"] = subresources.into();
     }
     resource
+}
+
+/// A review can only be created.
+fn plain_review(review: &Definition) -> Value {
+    json!({
+        "name": review.plural,
+        "singularName": review.singular,
+        "namespaced": review.namespaced,
+        "kind": review.kind,
+        "verbs": ["create"],
+    })
+}
+
+fn aggregated_review(review: &Definition, version: &str) -> Value {
+    json!({
+        "resource": review.plural,
+        "responseKind": {"group": review.group, "version": version, "kind": review.kind},
+        "scope": if review.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": review.singular,
+        "verbs": ["create"],
+    })
 }
 
 struct Subresource {
@@ -225,10 +246,10 @@ fn groups(definitions: &[Arc<Definition>]) -> Groups<'_> {
             }
         }
     }
-    for (group, version) in reviews::GROUPS {
-        let versions = groups.entry(group).or_default();
-        if versions.iter().all(|(name, _)| *name != version) {
-            versions.push((version, Vec::new()));
+    for (review, version) in reviews::all() {
+        let versions = groups.entry(review.group.as_str()).or_default();
+        if versions.iter().all(|(name, _)| *name != version.name) {
+            versions.push((version.name.as_str(), Vec::new()));
         }
     }
     for versions in groups.values_mut() {

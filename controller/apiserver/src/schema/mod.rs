@@ -25,6 +25,7 @@ pub(crate) mod managed;
 pub mod merge;
 pub mod metadata;
 pub mod openapi;
+mod reviews;
 pub mod selector;
 pub mod structural;
 pub mod table;

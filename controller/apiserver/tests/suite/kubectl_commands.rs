@@ -188,6 +188,8 @@ async fn objects_and_kinds_are_shown() -> Result<()> {
         ("explain wd.spec.colour", "ENUM:"),
         ("explain wd --recursive", "observedGeneration"),
         ("explain configmap.data", "FIELD: data"),
+        ("explain selfsubjectaccessreview.spec.resourceAttributes", "subresource"),
+        ("explain tokenreview.status", "authenticated"),
         ("explain wd.spec --output=plaintext-openapiv2", "colour"),
         ("get --raw /readyz", "ok"),
         ("version", "Server Version: v1."),

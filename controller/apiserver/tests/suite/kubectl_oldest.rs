@@ -43,6 +43,7 @@ async fn the_oldest_kubectl_still_does_its_work() -> Result<()> {
         ("get widgets", "a      4"),
         ("describe wd a", "Size:  4"),
         ("explain wd.spec", "colour"),
+        ("explain subjectaccessreview.spec", "resourceAttributes"),
         ("api-resources", "widgets"),
         ("auth can-i create widgets", "yes"),
     ] {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use sha2::Digest as _;
 
 use super::definition::{Definition, Version};
+use super::reviews;
 
 pub use proto::encode as v2_protobuf;
 pub use v2::document as v2_document;
@@ -37,22 +38,20 @@ pub fn v3_index(definitions: &[Arc<Definition>]) -> Value {
 
 /// `/openapi/v3/api/v1` (group empty) or `/openapi/v3/apis/GROUP/VERSION`.
 pub fn v3_document(definitions: &[Arc<Definition>], group: &str, version: &str) -> Option<Value> {
-    let kinds: Vec<(&Definition, &Version)> =
-        served(definitions).filter(|(d, v)| d.group == group && v.name == version).collect();
+    let kinds: Vec<Described> =
+        described(definitions).filter(|kind| kind.definition.group == group && kind.version.name == version).collect();
     if kinds.is_empty() {
         return None;
     }
     let locate = |name: &str| format!("#/components/schemas/{name}");
     let mut schemas = meta::schemas(&locate, true);
-    if kinds.iter().any(|(_, version)| version.scale.is_some()) {
+    if kinds.iter().any(|kind| kind.version.scale.is_some()) {
         schemas.insert(meta::SCALE.to_owned(), meta::scale(&locate, true));
     }
     let mut operations = Map::new();
-    for (definition, version) in &kinds {
-        for (name, schema) in kind_schemas(definition, version, true) {
-            schemas.insert(name, schema);
-        }
-        for path in paths::paths(definition, version) {
+    for kind in &kinds {
+        schemas.extend(kind.schemas(true));
+        for path in kind.paths() {
             operations.insert(path.url.clone(), paths::v3(&path));
         }
     }
@@ -64,15 +63,39 @@ pub fn v3_document(definitions: &[Arc<Definition>], group: &str, version: &str) 
     }))
 }
 
-/// Every served version of every kind.
-fn served(definitions: &[Arc<Definition>]) -> impl Iterator<Item = (&Definition, &Version)> {
-    definitions.iter().flat_map(|definition| {
-        definition.versions.iter().filter(|version| version.served).map(move |version| (definition.as_ref(), version))
-    })
+/// A version of a kind that a document describes.
+struct Described<'a> {
+    definition: &'a Definition,
+    version: &'a Version,
+    /// Whether objects of it exist; of a review there is no list, and nothing but asking it.
+    stored: bool,
+}
+
+impl Described<'_> {
+    fn schemas(&self, v3: bool) -> impl Iterator<Item = (String, Value)> {
+        kind_schemas(self.definition, self.version, v3).into_iter().take(if self.stored { 2 } else { 1 })
+    }
+
+    fn paths(&self) -> Vec<paths::PathItem> {
+        if self.stored {
+            paths::paths(self.definition, self.version)
+        } else {
+            vec![paths::review(self.definition, self.version)]
+        }
+    }
+}
+
+/// Every served version of every kind, and the reviews.
+fn described(definitions: &[Arc<Definition>]) -> impl Iterator<Item = Described<'_>> {
+    let stored = definitions.iter().flat_map(|definition| {
+        let served = definition.versions.iter().filter(|version| version.served);
+        served.map(move |version| Described { definition, version, stored: true })
+    });
+    stored.chain(reviews::all().map(|(definition, version)| Described { definition, version, stored: false }))
 }
 
 fn group_versions(definitions: &[Arc<Definition>]) -> BTreeSet<(String, String)> {
-    served(definitions).map(|(definition, version)| (definition.group.clone(), version.name.clone())).collect()
+    described(definitions).map(|kind| (kind.definition.group.clone(), kind.version.name.clone())).collect()
 }
 
 /// The schema's name: the official one for kinds that Kubernetes has, the reversed group for others.

@@ -60,13 +60,26 @@ static LIST: [Query; 10] = [
 ];
 static READ: [Query; 1] = [("pretty", "string", "If true, the output is indented.")];
 
+fn base(definition: &Definition, version: &Version) -> String {
+    match definition.group.as_str() {
+        "" => format!("/api/{}", version.name),
+        group => format!("/apis/{group}/{}", version.name),
+    }
+}
+
+/// Where a review is asked.
+pub(super) fn review(definition: &Definition, version: &Version) -> PathItem {
+    let namespaced = definition.namespaced;
+    let home = if namespaced { "/namespaces/{namespace}" } else { "" };
+    let url = format!("{}{home}/{}", base(definition, version), definition.plural);
+    let operations = vec![Maker::new(definition, version).make("post", "post", "Create", "")];
+    PathItem { url, named: false, namespaced, operations }
+}
+
 /// Every URL of one version of a kind.
 pub(super) fn paths(definition: &Definition, version: &Version) -> Vec<PathItem> {
     let maker = Maker::new(definition, version);
-    let base = match definition.group.as_str() {
-        "" => format!("/api/{}", version.name),
-        group => format!("/apis/{group}/{}", version.name),
-    };
+    let base = base(definition, version);
     let mut items = Vec::new();
     let home = if definition.namespaced {
         let everywhere = vec![maker.make("get", "list", "List", "ForAllNamespaces")];

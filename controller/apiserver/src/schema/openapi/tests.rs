@@ -75,6 +75,8 @@ fn the_index_names_every_group_version_and_changes_with_it() {
         [
             "api/v1",
             "apis/apiextensions.k8s.io/v1",
+            "apis/authentication.k8s.io/v1",
+            "apis/authorization.k8s.io/v1",
             "apis/coordination.k8s.io/v1",
             "apis/events.k8s.io/v1",
             "apis/rbac.authorization.k8s.io/v1",

@@ -6,21 +6,19 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::definition::Definition;
-use super::{kind_schemas, meta, paths, served};
+use super::{described, meta, paths};
 
 /// `/openapi/v2` as JSON.
 pub fn document(definitions: &[Arc<Definition>]) -> Value {
     let locate = |name: &str| format!("#/definitions/{name}");
     let mut schemas = meta::schemas(&locate, false);
-    if served(definitions).any(|(_, version)| version.scale.is_some()) {
+    if described(definitions).any(|kind| kind.version.scale.is_some()) {
         schemas.insert(meta::SCALE.to_owned(), meta::scale(&locate, false));
     }
     let mut operations = Map::new();
-    for (definition, version) in served(definitions) {
-        for (name, schema) in kind_schemas(definition, version, false) {
-            schemas.insert(name, schema);
-        }
-        for path in paths::paths(definition, version) {
+    for kind in described(definitions) {
+        schemas.extend(kind.schemas(false));
+        for path in kind.paths() {
             operations.insert(path.url.clone(), paths::v2(&path));
         }
     }
