@@ -8,6 +8,7 @@ use ::cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, operators};
 
 use super::super::structural::{Additional, Kind, Node};
 use super::library;
+use super::loops;
 use super::meter::children;
 use super::words::unescape;
 
@@ -78,8 +79,15 @@ impl<'a> Checker<'a> {
 
     fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> Result<Known<'a>, String> {
         let range = self.visit(&comprehension.iter_range)?;
-        self.visit(&comprehension.accu_init)?;
+        let init = self.visit(&comprehension.accu_init)?;
         let depth = self.loops.len();
+        // A loop through nothing only gives a name to a value.
+        if comprehension.iter_var == loops::UNUSED {
+            self.loops.push((comprehension.accu_var.clone(), init));
+            let result = self.visit(&comprehension.result);
+            self.loops.truncate(depth);
+            return result;
+        }
         let element = match range {
             Known::Node(node, _) if node.kind == Kind::Array => item(range),
             _ => Known::Nothing,

@@ -12,7 +12,7 @@ use ::cel::common::value::{CowVal, Val};
 use ::cel::{DeclarationError, Env, ExecutionError};
 use regex::Regex;
 
-use super::{meter, named, sets, text as format, types, urls, versions};
+use super::{loops, meter, named, sets, text as format, types, urls, versions};
 
 type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
 pub(super) type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
@@ -47,6 +47,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_member_overload("max", "list.max", LIST_TYPE, vec![], |a| extreme(a, Ordering::Greater))?;
     env.add_member_overload("indexOf", "list.indexOf", LIST_TYPE, vec![DYN_TYPE], index_of)?;
     env.add_member_overload("lastIndexOf", "list.lastIndexOf", LIST_TYPE, vec![DYN_TYPE], last_index_of)?;
+    loops::declare(env)?;
     types::declare(env)?;
     sets::declare(env)?;
     versions::declare(env)?;

@@ -14,6 +14,7 @@
 
 mod fields;
 mod library;
+mod loops;
 mod meter;
 mod named;
 mod sets;

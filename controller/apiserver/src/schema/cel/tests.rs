@@ -1,4 +1,5 @@
 mod functions;
+mod loops;
 
 use serde_json::{Value, json};
 
