@@ -98,7 +98,7 @@ impl Writer<'_, '_> {
         let body = match kind {
             Loop::TransformMap => {
                 let key = self.ident(&key);
-                self.new(Expr::List(ListExpr::new(vec![key, body])))
+                self.expression(Expr::List(ListExpr::new(vec![key, body])))
             }
             _ => body,
         };
@@ -146,12 +146,12 @@ impl Writer<'_, '_> {
             }
             Loop::TransformList | Loop::TransformMap | Loop::TransformMapEntry => {
                 let (before, unchanged) = (self.ident(RESULT), self.ident(RESULT));
-                let item = self.new(Expr::List(ListExpr::new(vec![body])));
+                let item = self.expression(Expr::List(ListExpr::new(vec![body])));
                 let mut step = self.call(operators::ADD, vec![before, item]);
                 if let Some(filter) = filter {
                     step = self.call(operators::CONDITIONAL, vec![filter, step, unchanged]);
                 }
-                (self.new(Expr::List(ListExpr::default())), self.flag(true), step, self.ident(RESULT))
+                (self.expression(Expr::List(ListExpr::default())), self.flag(true), step, self.ident(RESULT))
             }
         };
         self.comprehension(ComprehensionExpr {
@@ -176,7 +176,7 @@ impl Writer<'_, '_> {
     /// `body`, where `name` is `value`.
     fn bind(&mut self, name: &str, value: IdedExpr, body: IdedExpr) -> IdedExpr {
         let comprehension = ComprehensionExpr {
-            iter_range: self.new(Expr::List(ListExpr::default())),
+            iter_range: self.expression(Expr::List(ListExpr::default())),
             iter_var: UNUSED.to_owned(),
             iter_var2: None,
             accu_var: name.to_owned(),
@@ -189,7 +189,7 @@ impl Writer<'_, '_> {
     }
 
     fn comprehension(&mut self, comprehension: ComprehensionExpr) -> IdedExpr {
-        self.new(Expr::Comprehension(Box::new(comprehension)))
+        self.expression(Expr::Comprehension(Box::new(comprehension)))
     }
 
     fn name(&mut self, argument: Option<IdedExpr>) -> Result<String, ParseError> {
@@ -202,24 +202,24 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn new(&mut self, expression: Expr) -> IdedExpr {
+    fn expression(&mut self, expression: Expr) -> IdedExpr {
         self.helper.next_expr(expression)
     }
 
     fn ident(&mut self, name: &str) -> IdedExpr {
-        self.new(Expr::Ident(name.to_owned()))
+        self.expression(Expr::Ident(name.to_owned()))
     }
 
     fn flag(&mut self, value: bool) -> IdedExpr {
-        self.new(Expr::Literal(LiteralValue::Boolean(value.into())))
+        self.expression(Expr::Literal(LiteralValue::Boolean(value.into())))
     }
 
     fn int(&mut self, value: i64) -> IdedExpr {
-        self.new(Expr::Literal(LiteralValue::Int(value.into())))
+        self.expression(Expr::Literal(LiteralValue::Int(value.into())))
     }
 
     fn call(&mut self, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
-        self.new(Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }))
+        self.expression(Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }))
     }
 }
 
