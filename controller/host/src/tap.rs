@@ -25,7 +25,7 @@ use std::sync::Arc;
 use process::ProcessId;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use crate::link::{self, Change, Changes, LinkName, Links, Port};
+use crate::link::{self, Change, Changes, Line, LinkName, Links, Port};
 use crate::netns::{self, Namespace};
 
 /// Length of the virtio header that QEMU negotiates with every guest of this century (virtio 1.0).
@@ -127,15 +127,34 @@ impl AsFd for Tap {
 impl Tap {
     /// Makes a tap in the namespace and connects it to its bridge. Fails when another process holds one of that name.
     pub async fn create(namespace: &Namespace, spec: &Spec) -> Result<(Tap, Changes)> {
-        // The file remembers the namespace it was opened in, so attaching it again later needs no entering.
-        let open = || {
-            let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-            OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open("/dev/net/tun")
-        };
-        let file = netns::enter(namespace, open).await?.map_err(|source| spec.failed("open", source))?;
-        let tap = Tap::adopt(file.into());
-        let links = Links::open(namespace).await?;
-        let changes = tap.ensure(&links, spec).await?;
+        let made = Tap::create_all(namespace, vec![spec.clone()]).await?;
+        let none = || spec.failed("make", io::Error::other("nothing came of it"));
+        made.into_iter().next().unwrap_or_else(|| Err(none()))
+    }
+
+    /// As [`Tap::create`] for many: one thread in the namespace, one socket, and orders that go together. Each outcome is in its place.
+    ///
+    /// # Errors
+    /// What is about none of them alone; then none is there.
+    pub async fn create_all(namespace: &Namespace, specs: Vec<Spec>) -> Result<Vec<Result<(Tap, Changes)>>> {
+        let name = namespace.name().to_owned();
+        let no_line = move |source| netns::Error::Namespace { action: "open a netlink socket in", name, source };
+        netns::enter(namespace, move || {
+            let line = Line::open().map_err(no_line)?;
+            let made: Vec<Result<(Tap, Changes)>> = specs.iter().map(Tap::open).collect();
+            let ports: Vec<Port> = ready(specs.iter(), &made).map(Spec::port).collect();
+            let done = line.ensure_ports(&ports)?;
+            Ok(join(made, done))
+        })
+        .await?
+    }
+
+    /// A new file, attached. It remembers the namespace that this thread is in, so attaching it again later needs no entering.
+    fn open(spec: &Spec) -> Result<(Tap, Changes)> {
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open("/dev/net/tun");
+        let tap = Tap::adopt(file.map_err(|source| spec.failed("open", source))?.into());
+        let changes = tap.ensure_attached(spec)?;
         Ok((tap, changes))
     }
 
@@ -148,32 +167,33 @@ impl Tap {
     ///
     /// `links` is the door to the namespace that the tap was created in.
     pub async fn ensure(&self, links: &Links, spec: &Spec) -> Result<Changes> {
-        let mut changes = Changes::default();
-        match ioctl::attached_to(self).map_err(|source| spec.failed("examine", source))? {
-            Some(name) if name == spec.name.as_str() => {}
-            Some(found) => return Err(Error::Renamed { name: spec.name.to_string(), found }),
-            None => {
-                self.attach(spec)?;
-                changes.push(Change::new("TapAttached", format!("attached tap {}", spec.name)));
-            }
-        }
+        let mut changes = self.ensure_attached(spec)?;
         changes.extend(links.ensure_port(&spec.port()).await?);
         Ok(changes)
     }
 
-    /// Those of `all`, by their place, for which [`Tap::ensure`] has something to do: asked of the kernel at once, however many there are.
+    /// As [`Tap::ensure`] for many, asked of the kernel at once. Each outcome is in its place.
     ///
     /// # Errors
-    /// The kernel's.
-    pub async fn differing(links: &Links, all: &[(Tap, Spec)]) -> Result<Vec<usize>> {
-        let ports: Vec<Port> = all.iter().map(|(_, spec)| spec.port()).collect();
-        let right = links.as_wanted(ports.iter()).await?;
-        let is_right = |tap: &Tap, spec: &Spec| {
-            // One of that name that is not ours would be the cable of another process.
-            let attached = ioctl::attached_to(tap).ok().flatten();
-            attached.as_deref() == Some(spec.name.as_str()) && right.contains(&spec.name)
-        };
-        Ok((0..).zip(all).filter(|(_, (tap, spec))| !is_right(tap, spec)).map(|(place, _)| place).collect())
+    /// What is about none of them alone.
+    pub async fn ensure_all(links: &Links, all: &[(Tap, Spec)]) -> Result<Vec<Result<Changes>>> {
+        let attached: Vec<Result<((), Changes)>> =
+            all.iter().map(|(tap, spec)| Ok(((), tap.ensure_attached(spec)?))).collect();
+        let ports: Vec<Port> = ready(all.iter().map(|(_, spec)| spec), &attached).map(Spec::port).collect();
+        let done = links.ensure_ports(ports).await?;
+        Ok(join(attached, done).into_iter().map(|outcome| outcome.map(|((), changes)| changes)).collect())
+    }
+
+    fn ensure_attached(&self, spec: &Spec) -> Result<Changes> {
+        match ioctl::attached_to(self).map_err(|source| spec.failed("examine", source))? {
+            Some(name) if name == spec.name.as_str() => Ok(Changes::default()),
+            // One of another name would be the cable of another process.
+            Some(found) => Err(Error::Renamed { name: spec.name.to_string(), found }),
+            None => {
+                self.attach(spec)?;
+                Ok(Change::new("TapAttached", format!("attached tap {}", spec.name)).into())
+            }
+        }
     }
 
     fn attach(&self, spec: &Spec) -> Result<()> {
@@ -216,6 +236,22 @@ impl Spec {
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
         Error::Tap { action, name: self.name.to_string(), source }
     }
+}
+
+/// Of these, in order, those that went well so far.
+fn ready<'a, T>(specs: impl Iterator<Item = &'a Spec>, so_far: &[Result<T>]) -> impl Iterator<Item = &'a Spec> {
+    specs.zip(so_far).filter(|(_, outcome)| outcome.is_ok()).map(|(spec, _)| spec)
+}
+
+/// What became of each: of those that went well, `then` tells in order how they went on.
+fn join<T>(so_far: Vec<Result<(T, Changes)>>, then: Vec<link::Result<Changes>>) -> Vec<Result<(T, Changes)>> {
+    let mut then = then.into_iter();
+    let one = |outcome: Result<(T, Changes)>| {
+        let (kept, mut changes) = outcome?;
+        changes.extend(then.next().transpose()?.unwrap_or_default());
+        Ok((kept, changes))
+    };
+    so_far.into_iter().map(one).collect()
 }
 
 /// A copy of a descriptor that another process has open.

@@ -8,7 +8,7 @@ use super::hands::HostHands;
 use super::plan::{Wanted, WantedPort};
 
 impl HostHands {
-    /// Connects the taps that are in use; two questions to the kernel when all are, however many there are.
+    /// Connects the taps that are in use; one question to the kernel when all are, however many there are.
     pub(super) async fn plug(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let (_, links) = self.door(wanted)?;
         let plugged = |port: &WantedPort| self.taps.get(&port.uid).map(|plugged| (plugged.tap, plugged.spec));
@@ -18,12 +18,9 @@ impl HostHands {
             return Ok(Vec::new());
         }
         let mut changes = Vec::new();
-        for place in
-            Tap::differing(&links, &taps).await.map_err(|source| failed("look at the taps".to_owned(), source))?
-        {
-            let (tap, spec) = &taps[place];
-            let done = tap.ensure(&links, spec).await;
-            changes.extend(done.map_err(|source| failed(format!("set up the tap of port {}", names[place]), source))?);
+        let done = Tap::ensure_all(&links, &taps).await;
+        for (name, done) in names.iter().zip(done.map_err(|source| failed("look at the taps".to_owned(), source))?) {
+            changes.extend(done.map_err(|source| failed(format!("set up the tap of port {name}"), source))?);
         }
         Ok(changes)
     }

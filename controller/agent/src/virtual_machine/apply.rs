@@ -222,7 +222,7 @@ impl HostHands {
         for nic in &resolved.nics {
             let namespace = self.namespaces.open(&nic.netns)?;
             let spec = spec(&plugged_nic(nic), user_id)?;
-            let (tap, _) = Tap::create(&namespace, &spec).await.map_err(|source| tap_failed(nic, source))?;
+            let tap = self.taps.make(&namespace, spec.clone()).await.map_err(|source| tap_failed(nic, source))?;
             taps.push((nic.port_uid.clone(), Plugged { tap, spec }));
         }
         Ok(taps)

@@ -25,7 +25,7 @@ use control_loop::{Cache, Pace, Queue, Reconciler, Requests, queue, watch};
 use crds::{Host, Port, SecurityGroup, TenantNetwork};
 use futures::StreamExt;
 use host::netns::{Namespace, Namespaces};
-use host::tap::{Spec, Tap};
+use host::tap::Spec;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
@@ -112,6 +112,7 @@ impl NetHost {
             name_server: vec![crate::NAME_SERVER.to_owned()],
             health: health.clone(),
             drains: Drains::default(),
+            dhcp: host::dnsmasq::Memory::default(),
             doors: Doors::default(),
         };
         let cells = Arc::new(Cells::new(hands, names.clone(), layout, queue.clone()));
@@ -242,7 +243,7 @@ impl NetHost {
                 let uid = port.uid().unwrap_or_default();
                 let name = names::tap(&uid).parse()?;
                 let spec = Spec { name, owner_uid: 300_000, bridge, mtu: 1450, alias: uid.clone() };
-                let (tap, _) = Tap::create(&cell, &spec).await?;
+                let tap = taps.make(&cell, spec.clone()).await?;
                 taps.plug(&uid, Plugged { tap, spec });
                 anyhow::Ok(())
             }

@@ -99,7 +99,7 @@ fn is_gone(error: &rtnetlink::Error) -> bool {
     }
 }
 
-fn set_message(index: u32, properties: &[Property]) -> LinkMessage {
+pub(super) fn set_message(index: u32, properties: &[Property]) -> LinkMessage {
     let message = LinkUnspec::new_with_index(index);
     properties
         .iter()

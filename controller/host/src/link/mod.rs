@@ -14,6 +14,7 @@
 //! The owner's UID is kept in the link's alias (`ip link` shows it), so what is ours is known without a list of our own.
 
 mod apply;
+mod bulk;
 mod change;
 mod kept;
 mod name;
@@ -25,6 +26,7 @@ mod reflect;
 mod vxlan;
 mod watch;
 
+pub(crate) use bulk::Line;
 pub use change::{Change, Changes};
 pub use name::{InvalidLinkName, LinkName};
 pub use observe::{Kind, Link};
@@ -34,9 +36,8 @@ pub use peers::Peer;
 pub use vxlan::{VXLAN_OVERHEAD, VXLAN_PORT, Vxlan};
 pub use watch::{Watch, watch_namespace};
 
-use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 use tokio::task::JoinHandle;
@@ -178,6 +179,7 @@ impl Port {
 #[derive(Clone, Debug)]
 pub struct Links {
     handle: rtnetlink::Handle,
+    line: Arc<Mutex<Line>>,
     namespace: Arc<str>,
     _connection: Arc<Connection>,
 }
@@ -201,10 +203,10 @@ impl Links {
             source,
         };
         // Strict checking makes the kernel filter dumps by link, rather than hand over every address of every link.
-        let (connection, handle, _) =
-            netns::enter(namespace, rtnetlink::new_connection_with_strict_check).await?.map_err(failed)?;
-        let task = tokio::spawn(connection);
-        Ok(Links { handle, namespace: namespace.name().into(), _connection: Arc::new(Connection(task)) })
+        let open = || Ok((rtnetlink::new_connection_with_strict_check()?, Line::open()?));
+        let ((connection, handle, _), line) = netns::enter(namespace, open).await?.map_err(failed)?;
+        let (line, task) = (Arc::new(Mutex::new(line)), tokio::spawn(connection));
+        Ok(Links { handle, line, namespace: namespace.name().into(), _connection: Arc::new(Connection(task)) })
     }
 
     /// Name of the namespace this is a door to.
@@ -247,26 +249,19 @@ impl Links {
         self.ensure(&port.wanted(master)).await
     }
 
-    /// Names of the links that are as these say, found by two questions however many there are. For the others [`Links::ensure_port`]
-    /// has something to do.
+    /// As [`Links::ensure_port`] for many, whose addresses are left as they are: a few questions and orders in all. Each outcome is in
+    /// its port's place.
     ///
     /// # Errors
-    /// The kernel's.
-    pub async fn as_wanted<'a>(&self, ports: impl Iterator<Item = &'a Port>) -> Result<HashSet<LinkName>> {
-        let all = self.observe().await?;
-        let by_name: HashMap<&str, &Link> = all.iter().map(|link| (link.name.as_str(), link)).collect();
-        let is_so = |port: &&Port| {
-            let master = match &port.bridge {
-                None => Master::None,
-                Some(bridge) => match by_name.get(bridge.as_str()) {
-                    Some(bridge) => Master::Index(bridge.index),
-                    None => return false,
-                },
-            };
-            let found = by_name.get(port.name.as_str()).copied();
-            plan::plan(&port.wanted(master), found).is_ok_and(|steps| steps.is_empty())
-        };
-        Ok(ports.filter(is_so).map(|port| port.name.clone()).collect())
+    /// The kernel's, where it is not about one of them.
+    pub async fn ensure_ports(&self, ports: Vec<Port>) -> Result<Vec<Result<Changes>>> {
+        let line = self.line.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            line.lock().unwrap_or_else(PoisonError::into_inner).ensure_ports(&ports)
+        });
+        let ended =
+            |error| Error::Link { action: "set".to_owned(), name: "*".to_owned(), source: io::Error::other(error) };
+        done.await.map_err(ended)?
     }
 
     /// Brings the loopback interface up.
