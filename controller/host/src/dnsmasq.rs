@@ -18,11 +18,13 @@
 
 mod config;
 mod lease;
+mod memory;
 mod process_of;
 mod reservation;
 
 pub use config::{DomainName, HostName, InvalidName, Range, Server};
 pub use lease::Lease;
+pub use memory::Memory;
 pub use process_of::Running;
 pub use reservation::Reservation;
 
@@ -149,6 +151,8 @@ pub struct Place {
     pub uid_gid: (u32, u32),
     /// dnsmasq's file; `process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ")` finds it.
     pub program: PathBuf,
+    /// What is known of the reservations that were written.
+    pub memory: Memory,
 }
 
 /// Makes the network be served as wanted, with exactly these reservations.
@@ -159,7 +163,7 @@ pub async fn ensure(place: &Place, server: &Server, reservations: &[Reservation]
     paths.lay_out(place.uid_gid)?;
 
     let config = config::render(server, &paths);
-    let difference = reservation::write(&paths, server, reservations)?;
+    let difference = reservation::write(&paths, &place.memory, server, reservations)?;
     let mut changes = difference.changes();
     let wanted = Fingerprint::new(place, &bridge, &config);
     let told = process_of::digest(&reservation::text(server, reservations));

@@ -89,6 +89,7 @@ impl House {
             name_server: options.name_server.clone(),
             health: health.clone(),
             drains: Drains::default(),
+            dhcp: host::dnsmasq::Memory::default(),
             doors: Doors::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());

@@ -97,6 +97,8 @@ pub struct HostHands {
     pub health: Arc<Health>,
     /// Conversations with backends that are no more.
     pub drains: Drains,
+    /// What is known of the reservations that dnsmasqs were told.
+    pub dhcp: dnsmasq::Memory,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
 }
@@ -228,7 +230,7 @@ impl Hands for HostHands {
             let removed = dnsmasq::remove(&state, &wanted.owner.uid).await;
             return Ok(removed.map_err(|source| dhcp_failed("stop DHCP", source))?.into_iter().collect());
         };
-        let (namespace, links) = self.door(wanted)?;
+        let ((namespace, links), memory) = (self.door(wanted)?, self.dhcp.clone());
         let id = self.user_ids.take(&wanted.owner.uid).map_err(|source| Error::Host {
             step: "find a user for DHCP".to_owned(),
             category: source.category(),
@@ -237,7 +239,7 @@ impl Hands for HostHands {
         })?;
         let program = process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ");
         let program = program.map_err(|source| dhcp_failed("serve DHCP", dnsmasq::Error::from(source)))?;
-        let place = dnsmasq::Place { namespace, links, state, uid_gid: (id, id), program };
+        let place = dnsmasq::Place { namespace, links, state, uid_gid: (id, id), program, memory };
         let reservations = wanted.ports.iter().map(reservation).collect::<Result<Vec<_>, _>>()?;
         let done = dnsmasq::ensure(&place, &server(wanted, dhcp)?, &reservations).await;
         Ok(done.map_err(|source| dhcp_failed("serve DHCP", source))?.into_iter().collect())

@@ -1,17 +1,20 @@
 //! Who gets which address and name: a pair of files each.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use super::config::Paths;
+use super::memory::{Files, Memory};
 use super::{Error, HostName, Result, Server};
 use crate::link::{Change, Changes, Mac};
+
+/// Readable for whoever may pass its directory, which is dnsmasq's user alone.
+const MODE: u32 = 0o644;
 
 /// An address kept for one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +68,18 @@ pub(super) fn text(server: &Server, reservations: &[Reservation]) -> String {
     lines.concat()
 }
 
-/// Makes the files be those of exactly these reservations; writes only what differs.
-pub(super) fn write(paths: &Paths, server: &Server, reservations: &[Reservation]) -> Result<Difference> {
+/// Makes the files be those of exactly these reservations; writes only what differs, and reads only what may.
+pub(super) fn write(
+    paths: &Paths,
+    memory: &Memory,
+    server: &Server,
+    reservations: &[Reservation],
+) -> Result<Difference> {
     // Names first: whoever has an address has a name.
     let names = reservations.iter().filter_map(|one| Some((one.owner.to_string(), name_line(server, one)?)));
-    let first = replace(&paths.names, names.collect())?;
+    let first = replace(&paths.names, memory, names.collect())?;
     let hosts = reservations.iter().filter_map(|one| Some((one.owner.to_string(), host_line(one)?)));
-    let second = replace(&paths.hosts, hosts.collect())?;
+    let second = replace(&paths.hosts, memory, hosts.collect())?;
     Ok(Difference {
         added: first.added.max(second.added),
         changed: first.changed.max(second.changed),
@@ -95,37 +103,55 @@ fn name_line(server: &Server, reservation: &Reservation) -> Option<String> {
 }
 
 /// Makes a directory hold exactly these files.
-fn replace(directory: &Path, wanted: BTreeMap<String, String>) -> Result<Difference> {
-    let mut difference = Difference::default();
-    let mut found = read(directory)?;
-    for (name, text) in &wanted {
-        match found.remove(name) {
-            Some(kept) if kept == *text => continue,
-            Some(_) => difference.changed += 1,
-            None => difference.added += 1,
-        }
-        let path = directory.join(name);
-        write_readable(directory, &path, text).map_err(Error::file("write", &path))?;
+fn replace(directory: &Path, memory: &Memory, wanted: Files) -> Result<Difference> {
+    if memory.holds(directory, &wanted) {
+        return Ok(Difference::default());
     }
-    for name in found.keys() {
+    memory.watch(directory);
+    let mut excess = read(directory)?;
+    let (mut changed, mut added) = (Vec::new(), Vec::new());
+    for (name, text) in &wanted {
+        match excess.remove(name) {
+            Some(kept) if kept == *text => {}
+            Some(_) => changed.push((name, text)),
+            None => added.push((name, text)),
+        }
+    }
+    let difference = Difference { added: added.len(), changed: changed.len(), removed: excess.len() };
+    if difference.is_empty() {
+        memory.found(directory, wanted);
+        return Ok(difference);
+    }
+    memory.forget(directory);
+    let group = fs::metadata(directory).map_err(Error::file("examine", directory))?.gid();
+    for (name, text) in added {
+        let path = directory.join(name);
+        write_new(&path, text, group).map_err(Error::file("write", &path))?;
+    }
+    for (name, text) in changed {
+        let path = directory.join(name);
+        let written = process::replace_file(&path, text, MODE).and_then(|()| chown(&path, None, Some(group)));
+        written.map_err(Error::file("write", &path))?;
+    }
+    for name in excess.keys() {
         let path = directory.join(name);
         fs::remove_file(&path).map_err(Error::file("remove", &path))?;
-        difference.removed += 1;
     }
     Ok(difference)
 }
 
-/// The file goes to the directory's group, which is dnsmasq's, before it gets its name.
-fn write_readable(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let group = fs::metadata(directory)?.gid();
-    process::replace_file(path, text, 0o644)?;
-    chown(path, None, Some(group))
+/// A file that was not there needs no other name first: dnsmasq reads it when it is closed. Cut short it differs at the next look.
+fn write_new(path: &Path, text: &str, group: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    // The umask took bits from the mode given to open.
+    file.set_permissions(fs::Permissions::from_mode(MODE))?;
+    fchown(&file, None, Some(group))?;
+    file.write_all(text.as_bytes())
 }
 
-fn read(directory: &Path) -> Result<BTreeMap<String, String>> {
+fn read(directory: &Path) -> Result<Files> {
     let failed = |path: PathBuf| move |source| Error::File { action: "read", path, source };
-    let mut files = BTreeMap::new();
+    let mut files = Files::new();
     for entry in fs::read_dir(directory).map_err(failed(directory.to_owned()))? {
         let path = entry.map_err(failed(directory.to_owned()))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
@@ -185,7 +211,8 @@ mod tests {
     fn only_what_differs_is_written() {
         let dir = tempfile::Builder::new().prefix("reservations-").tempdir().unwrap();
         let paths = paths(dir.path());
-        let write = |list: &[Reservation]| write(&paths, &server(None), list).unwrap();
+        let memory = Memory::default();
+        let write = |list: &[Reservation]| write(&paths, &memory, &server(None), list).unwrap();
         let (one, two) = (reservation(1, Some("one")), reservation(2, None));
         assert_eq!(write(&[one.clone(), two.clone()]), Difference { added: 2, ..Difference::default() });
         assert_eq!(write(&[one.clone(), two]), Difference::default());
@@ -201,6 +228,63 @@ mod tests {
         let dir = tempfile::Builder::new().prefix("reservations-").tempdir().unwrap();
         let paths = paths(dir.path());
         fs::write(paths.hosts.join("planted"), [0xff, 0xfe]).unwrap();
-        assert_eq!(write(&paths, &server(None), &[]).unwrap().removed, 1);
+        assert_eq!(write(&paths, &Memory::default(), &server(None), &[]).unwrap().removed, 1);
+    }
+
+    /// Calls that read, and bytes written to files, of this thread so far (proc(5)); this question itself is four calls at most.
+    fn reads() -> u64 {
+        let text = fs::read_to_string("/proc/thread-self/io").unwrap();
+        text.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_nobody_touched_is_not_read_again() {
+        let dir = tempfile::Builder::new().prefix("reservations-").tempdir().unwrap();
+        let (paths, memory) = (paths(dir.path()), Memory::default());
+        let all: Vec<Reservation> = (0..100).map(|number| reservation(number, Some(&format!("n{number}")))).collect();
+        let look = |list: &[Reservation]| write(&paths, &memory, &server(None), list).unwrap();
+        assert_eq!(look(&all).added, 100);
+        assert_eq!(look(&all), Difference::default(), "our own writing is looked at once more");
+        let before = reads();
+        for _ in 0..10 {
+            assert_eq!(look(&all), Difference::default());
+        }
+        // Each look asks once or twice whether there is news.
+        assert!(reads() - before < 100, "{} reads", reads() - before);
+    }
+
+    #[test]
+    fn whatever_somebody_does_to_known_files_is_found_at_the_next_look() {
+        let dir = tempfile::Builder::new().prefix("reservations-").tempdir().unwrap();
+        let (paths, memory) = (paths(dir.path()), Memory::default());
+        let all = [reservation(1, Some("one")), reservation(2, Some("two"))];
+        let look = || write(&paths, &memory, &server(None), &all).unwrap();
+        let (file, none) = (paths.hosts.join(all[0].owner.to_string()), Difference::default());
+        let harms: [(&str, &dyn Fn()); 6] = [
+            ("rewritten in place", &|| fs::write(&file, "02:00:00:00:00:01,10.1.0.9,one\n").unwrap()),
+            ("removed", &|| fs::remove_file(&file).unwrap()),
+            ("moved away", &|| fs::rename(&file, dir.path().join("elsewhere")).unwrap()),
+            ("replaced", &|| fs::rename(dir.path().join("elsewhere"), &file).unwrap()),
+            ("added to", &|| fs::write(paths.hosts.join("planted"), "x").unwrap()),
+            ("given a new directory", &|| {
+                fs::remove_dir_all(&paths.hosts).unwrap();
+                fs::create_dir(&paths.hosts).unwrap();
+            }),
+        ];
+        look();
+        for (what, harm) in harms {
+            assert_eq!(look(), none);
+            assert_eq!(look(), none);
+            fs::write(dir.path().join("elsewhere"), "another").unwrap();
+            harm();
+            assert_ne!(look(), none, "{what}");
+        }
+        assert_eq!(look(), none);
+        // The whole state moved away, and an empty one in its place: no news come from inside.
+        let moved = dir.path().join("moved");
+        fs::create_dir(&moved).unwrap();
+        fs::rename(&paths.hosts, moved.join("hosts")).unwrap();
+        fs::create_dir(&paths.hosts).unwrap();
+        assert_eq!(look().added, 2);
     }
 }

@@ -53,6 +53,7 @@ impl Network {
             state,
             uid_gid: (UID, UID),
             program: process::find_program("dnsmasq", "CLUSTERCTL_DNSMASQ").unwrap(),
+            memory: dnsmasq::Memory::default(),
         };
         let server = Server {
             owner: "network-1".into(),
