@@ -2,6 +2,7 @@
 //!
 //! All of it is lost with this process and made again by adoption. The door and the faults find a running machine here.
 
+mod readiness;
 pub mod vitals;
 
 use std::collections::{HashMap, HashSet};
