@@ -12,7 +12,7 @@
 //! | `spec.host` | the scheduler, once, as Kubernetes does with `Pod.spec.nodeName` |
 //! | `spec.ip`, `spec.mac` of a Port | the address allocator, when the user left them empty |
 //! | `status` of Host, Image, VirtualMachine, Volume, Port, Fault | the agent of `spec.host` |
-//! | `status` of Cluster, Node, TenantNetwork, ServiceIP, LoadBalancer, DNSZone, DNSRecordSet | their reconcilers |
+//! | `status` of Cluster, Node, TenantNetwork, Router, ServiceIP, LoadBalancer, DNSZone, DNSRecordSet | their reconcilers |
 //! | `status` of TestRun | the test engine |
 
 #![allow(clippy::duplicated_attributes, reason = "kube's printcolumn attributes repeat their keys by design")]
@@ -34,6 +34,7 @@ pub mod node;
 pub mod port;
 pub mod quantity;
 pub mod reference;
+pub mod router;
 pub mod security_group;
 pub mod service_ip;
 pub mod testrun;
@@ -53,6 +54,7 @@ pub use network::{TenantNetwork, TenantNetworkSpec, TenantNetworkStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use port::{Port, PortSpec, PortStatus};
 pub use quantity::Quantity;
+pub use router::{Router, RouterSpec, RouterStatus};
 pub use security_group::{SecurityGroup, SecurityGroupSpec};
 pub use service_ip::{ServiceIP, ServiceIPSpec, ServiceIPStatus};
 pub use testrun::{TestRun, TestRunSpec, TestRunStatus};
@@ -86,6 +88,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         SecurityGroup::crd(),
         Port::crd(),
         ServiceIP::crd(),
+        Router::crd(),
         LoadBalancer::crd(),
         DNSZone::crd(),
         DNSRecordSet::crd(),

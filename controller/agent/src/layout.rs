@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  DIR/vms/UID/{owner.json,machine.json,root.qcow2,run/}   DIR/volumes/UID/{owner.json,disk.raw}
-//!  DIR/networks/UID/{owner.json,filter.json,dnsmasq…}      DIR/images/…   DIR/accelerator.json
+//!  DIR/networks/UID/{owner.json,filter.json,dnsmasq…}      DIR/routers/UID/owner.json
+//!  DIR/images/…   DIR/accelerator.json
 //! ```
 //!
 //! A directory is named by its owner's UID and says in `owner.json` which object that is, so that what has no object any
@@ -74,7 +75,7 @@ impl Layout {
 
     /// Makes the directories. QEMU's users must come through, hence `0711`.
     pub fn create(&self) -> Result<(), FileError> {
-        for dir in [self.root.clone(), self.vms(), self.volumes(), self.networks(), self.images()] {
+        for dir in [self.root.clone(), self.vms(), self.volumes(), self.networks(), self.routers(), self.images()] {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(0o711);
             builder.create(&dir).map_err(|source| FileError::new("create", &dir, source))?;
@@ -100,6 +101,11 @@ impl Layout {
     /// Networks.
     pub fn networks(&self) -> PathBuf {
         self.root.join("networks")
+    }
+
+    /// Routers that were elected to be here.
+    pub fn routers(&self) -> PathBuf {
+        self.root.join("routers")
     }
 
     /// Image cache.
@@ -150,6 +156,11 @@ impl Layout {
     /// Disk of one volume.
     pub fn volume_disk(&self, uid: &str) -> PathBuf {
         self.volume(uid).join("disk.raw")
+    }
+
+    /// Directory of one router.
+    pub fn router(&self, uid: &str) -> PathBuf {
+        self.routers().join(uid)
     }
 
     /// Directory of one network.

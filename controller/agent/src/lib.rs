@@ -29,6 +29,7 @@ pub mod shelf;
 pub mod sweep;
 pub mod taps;
 pub mod teardown;
+pub mod tenure;
 pub mod underlay;
 pub mod user_ids;
 pub mod virtual_machine;

@@ -10,6 +10,9 @@ pub const IDS_PER_HOST: u32 = 4096;
 /// Above what people, distributions and systemd's dynamic users take, below what a signed integer loses.
 const FIRST_ID: u32 = 0x2400_0000;
 
+/// How routers' cables at bridges begin.
+const LEG: &str = "rt";
+
 /// Names for one host of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -46,9 +49,9 @@ impl Names {
         format!("h{}", self.mark)
     }
 
-    /// The namespace of one network.
-    pub fn cell(&self, network_uid: &str) -> String {
-        format!("{}{}", self.namespace_prefix(), short(network_uid))
+    /// The namespace of one network, or of one router.
+    pub fn cell(&self, uid: &str) -> String {
+        format!("{}{}", self.namespace_prefix(), short(uid))
     }
 
     /// The namespace in which is tried what this machine can do.
@@ -65,6 +68,22 @@ impl Names {
 /// The namespace of an instance's switch, which belongs to none of its hosts.
 pub fn switch(instance: &str) -> String {
     format!("photon-{}-switch", hex(&Sha256::digest(instance)[..4]))
+}
+
+/// A router's cable at the bridge of a network, by the port that holds its address; 14 characters. Not named as a guest's tap is:
+/// what it says is not its own.
+pub fn leg(port_uid: &str) -> String {
+    format!("{LEG}{}", short(port_uid))
+}
+
+/// The other end of that cable, in the router's namespace; 14 characters.
+pub fn inner_leg(port_uid: &str) -> String {
+    format!("rl{}", short(port_uid))
+}
+
+/// Whether a link at a network's bridge is a router's.
+pub fn is_leg(link: &str) -> bool {
+    link.strip_prefix(LEG).is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Tunnel of a network; 14 characters.
@@ -123,6 +142,7 @@ mod tests {
         assert_eq!(bridge(UID), "br6f1c2d3e4a5b");
         assert_eq!(tap(UID).len(), 15);
         assert_eq!(tunnel(UID), "vx6f1c2d3e4a5b");
+        assert!(is_leg(&leg(UID)) && !is_leg(&tap(UID)) && !is_leg(&inner_leg(UID)) && !is_leg("rtc0"));
         assert_eq!(tap("odd").len(), 15);
         let one = Names::new("a", "host0");
         assert!(one.cell(UID).starts_with(&one.namespace_prefix()));

@@ -16,6 +16,7 @@ use crate::layout::{self, FileError, Layout, Owner};
 use crate::network::cells::Cells;
 use crate::network::error::Error as NetworkError;
 use crate::network::hands::HostHands as NetworkHands;
+use crate::network::routers::router_of;
 use crate::running::Machines;
 use crate::shelf::Shelf;
 use crate::virtual_machine::state::State;
@@ -66,12 +67,13 @@ impl Sweeper {
             tracing::warn!(error = sentence(&failure), "failed to look for images that nobody uses");
         }
         let machines_alone = || self.vms.all().iter().any(|vm| vm.spec.interfaces.is_empty());
-        failed_to_remove(self.cells.sweep(|| self.needed_networks(), machines_alone).await);
+        failed_to_remove(self.cells.sweep(|| self.needed_networks(), || self.needed_routers(), machines_alone).await);
     }
 
-    /// Removes the networks that no port here needs any more.
+    /// Removes the networks and routers that no port here needs any more.
     pub async fn sweep_networks(&self) {
         failed_to_remove(self.cells.sweep_networks(|| self.needed_networks()).await);
+        failed_to_remove(self.cells.sweep_routers(|| self.needed_routers()).await.into_iter().collect());
     }
 
     /// What an Image of this host was built as, and what lies below a machine's disk, stays.
@@ -82,6 +84,10 @@ impl Sweeper {
             keys.extend(State::load(&self.layout.vm(&owner.uid))?.root);
         }
         Ok(self.shelf.keep(self.layout.root(), keys).await?)
+    }
+
+    fn needed_routers(&self) -> BTreeSet<String> {
+        self.ports.all().iter().filter_map(|port| router_of(port)).collect()
     }
 
     fn needed_networks(&self) -> BTreeSet<String> {

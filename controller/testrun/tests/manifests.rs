@@ -5,8 +5,8 @@
 
 use crds::testrun::{ParallelStep, Step};
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Image, LoadBalancer, Node, Port, SecurityGroup, ServiceIP, TenantNetwork,
-    TestRun, VirtualMachine, Volume,
+    Cluster, DNSRecordSet, DNSZone, Fault, Image, LoadBalancer, Node, Port, Router, SecurityGroup, ServiceIP,
+    TenantNetwork, TestRun, VirtualMachine, Volume,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +81,7 @@ fn check(document: &Value) -> Result<(), String> {
         "Image" => strictly::<Image>(document).map(drop),
         "LoadBalancer" => strictly::<LoadBalancer>(document).map(drop),
         "Node" => strictly::<Node>(document).map(drop),
+        "Router" => strictly::<Router>(document).map(drop),
         "SecurityGroup" => strictly::<SecurityGroup>(document).map(drop),
         "ServiceIP" => strictly::<ServiceIP>(document).map(drop),
         "Port" => strictly::<Port>(document).map(drop),

@@ -34,6 +34,7 @@ use crate::running::Machines;
 use crate::shelf::Shelf;
 use crate::sweep::Sweeper;
 use crate::taps::Taps;
+use crate::tenure::Tenure;
 use crate::underlay::Underlay;
 use crate::user_ids::UserIds;
 use crate::virtual_machine::VirtualMachines;
@@ -58,6 +59,7 @@ pub(super) struct House {
     rooms: Rooms,
     ends: AllEnds,
     health: Arc<Health>,
+    tenure: Arc<Tenure>,
     host: String,
     ability: Ability,
 }
@@ -76,6 +78,7 @@ impl House {
         let builder = host::image::Builder::open(host::image::Options::new(cache_dir)).await?;
         let (rooms, ends) = rooms();
         let health = Arc::new(Health::new(rooms.ports.queue.clone()));
+        let tenure = Arc::new(Tenure::default());
         let (taps, machines) = (Arc::new(Taps::default()), Arc::new(Machines::default()));
         let network_hands = network::HostHands {
             layout: layout.clone(),
@@ -91,6 +94,8 @@ impl House {
             drains: Drains::default(),
             dhcp: host::dnsmasq::Memory::default(),
             doors: Doors::default(),
+            tenure: tenure.clone(),
+            laying: tokio::sync::Mutex::default(),
         };
         let cells = Cells::new(network_hands, names.clone(), layout.clone(), rooms.ports.queue.clone());
         let hands = apply::HostHands {
@@ -116,6 +121,7 @@ impl House {
             rooms,
             ends,
             health,
+            tenure,
             host: options.host_name.clone(),
             ability,
         })
@@ -139,8 +145,12 @@ impl House {
             captures: Captures::default(),
         };
         tasks.all.spawn(door.serve(lookup, shutdown.clone()));
-        tasks.all.spawn(registration::keep(options.client.clone(), registration, shutdown.clone()));
-        let rooms = self.rooms.clone();
+        let (rooms, legs, tenure) = (self.rooms.clone(), self.rooms.clone(), self.tenure.clone());
+        let heard = move |moment| {
+            tenure.heard(moment);
+            legs.legs();
+        };
+        tasks.all.spawn(registration::keep(options.client.clone(), registration, heard, shutdown.clone()));
         let judges = self.watch_all(&mut tasks, &selector);
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -158,7 +168,7 @@ impl House {
     }
 
     fn watch_all(self, tasks: &mut Tasks, selector: &str) -> Judges {
-        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, health, host, ability } = self;
+        let House { layout, objects, machines, shelf, cells, hands, rooms, ends, health, host, ability, .. } = self;
         let mine = Some(selector.to_owned());
         let r = rooms.clone();
         let vms = tasks.watch_room(&rooms.vms, ends.vms, mine.clone(), move |vm| r.vm(vm));
@@ -177,6 +187,8 @@ impl House {
         tasks.watch(ends.services, None, None, move |service| r.service(service.namespace()));
         let r = rooms.clone();
         tasks.watch(ends.balancers, None, None, move |balancer| r.service(balancer.namespace()));
+        let r = rooms.clone();
+        tasks.watch(ends.routers, None, None, move |router| r.router(router.namespace()));
         let (r, known) = (rooms.clone(), Known::default());
         tasks.watch(ends.hosts, None, None, move |host| {
             if known.is_news(host) {
@@ -269,6 +281,7 @@ impl Judges {
             networks: rooms.networks.clone(),
             groups: rooms.groups.clone(),
             services: rooms.services.clone(),
+            routers: rooms.routers.clone(),
             balancers: rooms.balancers.clone(),
             health,
             ability,

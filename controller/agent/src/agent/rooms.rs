@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use crds::{Fault, Host, Image, LoadBalancer, Port, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine, Volume};
+use crds::{
+    Fault, Host, Image, LoadBalancer, Port, Router, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine, Volume,
+};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use tokio::sync::Notify;
 
 use crate::network::peers::Peers;
+use crate::network::routers::is_leg;
 use control_loop::{Cache, Kind, Queue, Requests, queue};
 
 /// One kind.
@@ -47,6 +50,7 @@ pub(super) struct Rooms {
     pub(super) services: Cache<ServiceIP>,
     pub(super) balancers: Cache<LoadBalancer>,
     pub(super) hosts: Cache<Host>,
+    pub(super) routers: Cache<Router>,
     /// Told when a network may have lost its last port here without a word to us.
     pub(super) left: Arc<Notify>,
 }
@@ -63,6 +67,7 @@ pub(super) struct AllEnds {
     pub(super) services: Writer<ServiceIP>,
     pub(super) balancers: Writer<LoadBalancer>,
     pub(super) hosts: Writer<Host>,
+    pub(super) routers: Writer<Router>,
 }
 
 /// Empty rooms.
@@ -77,6 +82,7 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
     let (services, services_writer) = Cache::new();
     let (balancers, balancers_writer) = Cache::new();
     let (hosts, hosts_writer) = Cache::new();
+    let (routers, routers_writer) = Cache::new();
     let ends = AllEnds {
         vms: vm_ends,
         ports: port_ends,
@@ -88,6 +94,7 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
         services: services_writer,
         balancers: balancers_writer,
         hosts: hosts_writer,
+        routers: routers_writer,
     };
     (
         Rooms {
@@ -101,6 +108,7 @@ pub(super) fn rooms() -> (Rooms, AllEnds) {
             services,
             balancers,
             hosts,
+            routers,
             left: Arc::default(),
         },
         ends,
@@ -189,6 +197,22 @@ impl Rooms {
         Peers::wake_tenant(&self.ports.cache, &self.ports.queue, &namespace.unwrap_or_default());
     }
 
+    /// The same, and its own places, when one of its routers changes.
+    pub(super) fn router(&self, namespace: Option<String>) {
+        let namespace = namespace.unwrap_or_default();
+        Peers::wake_tenant(&self.ports.cache, &self.ports.queue, &namespace);
+        for leg in self.ports.cache.pick(&namespace, is_leg) {
+            self.ports.queue.wake_named(&namespace, &leg.name_any());
+        }
+    }
+
+    /// All places of routers here, when they may be here for longer.
+    pub(super) fn legs(&self) {
+        for leg in self.ports.cache.all().iter().filter(|port| is_leg(port)) {
+            self.ports.queue.wake(ObjectRef::from_obj(&**leg));
+        }
+    }
+
     /// A port of each network here, when the way to another host may have changed.
     pub(super) fn host(&self) {
         Peers::wake_all(&self.ports.cache, &self.ports.queue);
@@ -222,7 +246,8 @@ impl Rooms {
             self.groups.ready(),
             self.services.ready(),
             self.balancers.ready(),
-            self.hosts.ready()
+            self.hosts.ready(),
+            self.routers.ready()
         );
     }
 }

@@ -27,6 +27,8 @@ pub struct Done {
     pub drift: Vec<Change>,
     /// Ports that the pass left out.
     pub refused: Vec<Refused>,
+    /// UIDs of the ports that are routers' places here.
+    pub legs: Vec<String>,
 }
 
 /// All networks of this host.
@@ -49,6 +51,13 @@ struct Slot {
     /// What the last good pass made sure of.
     stands: Option<Wanted>,
     watch: Option<AbortOnDropHandle<()>>,
+}
+
+impl Slot {
+    fn done(&self, drift: Vec<Change>) -> Done {
+        let legs = self.stands.iter().flat_map(|wanted| &wanted.routing.legs).map(|leg| leg.port.clone()).collect();
+        Done { netns: self.netns.clone(), drift, refused: self.refused.clone(), legs }
+    }
 }
 
 impl<H: Hands> Cells<H> {
@@ -77,7 +86,7 @@ impl<H: Hands> Cells<H> {
         let slot = self.slot(uid);
         let mut slot = slot.lock().await;
         if slot.begun > ticket {
-            return Ok(Done { netns: slot.netns.clone(), drift: Vec::new(), refused: slot.refused.clone() });
+            return Ok(slot.done(Vec::new()));
         }
         let begun = self.ticket();
         let wanted = read()?;
@@ -101,8 +110,7 @@ impl<H: Hands> Cells<H> {
         self.wake_changed(&wanted.owner.namespace, &slot.refused, &wanted.refused);
         slot.refused.clone_from(&wanted.refused);
         slot.stands = (!wanted.ports.is_empty()).then_some(wanted);
-        let drift = if untouched { changes } else { Vec::new() };
-        Ok(Done { netns: slot.netns.clone(), drift, refused: slot.refused.clone() })
+        Ok(slot.done(if untouched { changes } else { Vec::new() }))
     }
 
     /// Whoever is refused from now on, or no longer, has something new to tell.
@@ -120,6 +128,7 @@ impl<H: Hands> Cells<H> {
         changes.extend(self.hands.ensure_guard(wanted).await?);
         changes.extend(self.hands.ensure_firewall(wanted).await?);
         changes.extend(self.hands.ensure_reach(wanted).await?);
+        changes.extend(self.hands.ensure_legs(wanted).await?);
         changes.extend(self.hands.ensure_taps(wanted).await?);
         changes.extend(self.hands.ensure_balancer(wanted).await?);
         changes.extend(self.hands.ensure_api_door(wanted).await?);
@@ -163,17 +172,28 @@ impl<H: Hands> Cells<H> {
         self.hands.remove(uid, &self.names.cell(uid)).await
     }
 
-    /// Removes what carries our mark and belongs to no network that is `needed` (by UID). The underlay stays when machines without a
-    /// network run there.
-    pub async fn sweep(&self, needed: impl Fn() -> BTreeSet<String>, machines_alone: impl Fn() -> bool) -> Vec<Error> {
+    /// Removes what carries our mark and belongs to no network or router that is `needed` (by UID). The underlay stays when machines
+    /// without a network run there.
+    pub async fn sweep(
+        &self,
+        needed: impl Fn() -> BTreeSet<String>,
+        routers: impl Fn() -> BTreeSet<String>,
+        machines_alone: impl Fn() -> bool,
+    ) -> Vec<Error> {
         let mut failures = self.sweep_networks(&needed).await;
+        failures.extend(self.sweep_routers(&routers).await);
         let needed = needed();
-        let mut kept: Vec<String> = needed.iter().map(|uid| self.names.cell(uid)).collect();
+        let mut kept: Vec<String> = needed.iter().chain(&routers()).map(|uid| self.names.cell(uid)).collect();
         if machines_alone() || !needed.is_empty() {
             kept.push(self.names.underlay());
         }
         failures.extend(self.hands.sweep_namespaces(&kept).await.err());
         failures
+    }
+
+    /// Removes the routers that are known to have been here and are not `needed` (by UID).
+    pub async fn sweep_routers(&self, needed: impl Fn() -> BTreeSet<String>) -> Option<Error> {
+        self.hands.remove_routers(&needed()).await.err()
     }
 
     /// Removes the networks that are known to have been here and are not `needed` (by UID).

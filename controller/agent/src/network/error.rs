@@ -126,3 +126,14 @@ impl Failure for Error {
         }
     }
 }
+
+/// Joining the other hosts failed.
+pub(super) fn underlay_failed(source: crate::underlay::Error) -> Error {
+    let (category, retry) = (source.category(), source.retry());
+    Error::Host { step: "join the other hosts".to_owned(), category, retry, source: source.into() }
+}
+
+/// A step of DHCP failed.
+pub(super) fn dhcp_failed(step: &str, source: host::dnsmasq::Error) -> Error {
+    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
+}

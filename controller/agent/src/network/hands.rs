@@ -1,5 +1,6 @@
 //! A network's verbs on the host, all of which compare first and write only what differs.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,20 +18,21 @@ use tokio::task::JoinHandle;
 
 use super::doors::Doors;
 use super::drains::Drains;
-use super::error::Error;
+use super::error::{Error, dhcp_failed, underlay_failed};
 use super::health::Health;
 use super::naming;
 use super::plan::Wanted;
 use super::proxying;
 use super::reach::{Elsewhere, Reach};
-use super::routing::route_between;
+use super::routing::{lead_on, route_between};
 use super::terms::{addresses, guest, link, reservation, server};
 use crate::dns::Tenants;
 use crate::layout::{self, Layout};
 use crate::names::Names;
 use crate::node_door::NodeDoors;
 use crate::taps::Taps;
-use crate::underlay::{self, Underlay};
+use crate::tenure::Tenure;
+use crate::underlay::Underlay;
 use crate::user_ids::UserIds;
 use control_loop::{Failure, sentence};
 
@@ -51,6 +53,8 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_firewall(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The tunnel to other hosts and who is behind it, or neither.
     fn ensure_reach(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// The routers that are here.
+    fn ensure_legs(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The taps of running machines.
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The way of its nodes to the API, or none; before any guest learns of the network.
@@ -69,6 +73,8 @@ pub trait Hands: Send + Sync + 'static {
     ) -> impl Future<Output = Result<JoinHandle<()>, Error>> + Send;
     /// Removes all of a network, as much as can be removed.
     fn remove(&self, uid: &str, netns: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Removes the routers of which no place is here, but those that are `needed` (by UID).
+    fn remove_routers(&self, needed: &BTreeSet<String>) -> impl Future<Output = Result<(), Error>> + Send;
     /// Removes namespaces that carry our mark and no network's name that `needed` knows.
     fn sweep_namespaces(&self, kept: &[String]) -> impl Future<Output = Result<(), Error>> + Send;
 }
@@ -99,6 +105,10 @@ pub struct HostHands {
     pub drains: Drains,
     /// What is known of the reservations that dnsmasqs were told.
     pub dhcp: dnsmasq::Memory,
+    /// How long routers may be here.
+    pub tenure: Arc<Tenure>,
+    /// Held by who lays a router's cables or removes it: several networks share one.
+    pub laying: tokio::sync::Mutex<()>,
     /// Open doors, by namespace: a namespace whose name somebody removed is thereby still ours to name again.
     pub doors: Doors,
 }
@@ -108,18 +118,7 @@ impl Hands for HostHands {
         let mut changes = Vec::new();
         layout::ensure_owned(&self.layout.network(&wanted.owner.uid), &wanted.owner)?;
         for name in [&wanted.underlay, &wanted.netns] {
-            let lost = self.doors.get(name).map(|(namespace, _)| namespace);
-            let made = match lost {
-                Some(lost) => self.namespaces.restore(name, &lost).await,
-                None => self.namespaces.ensure(name).await,
-            };
-            let (namespace, made) = made.map_err(|source| netns_failed("make a network namespace", source))?;
-            changes.extend(made);
-            if self.doors.get(name).is_none_or(|(known, _)| known.inode() != namespace.inode()) {
-                let links = Links::open(&namespace).await;
-                let links = links.map_err(|source| netns_failed("open a network namespace", source))?;
-                self.doors.put(name, namespace, links);
-            }
+            changes.extend(self.open(name).await?);
         }
         Ok(changes)
     }
@@ -134,7 +133,8 @@ impl Hands for HostHands {
         };
         let changes = links.ensure_bridge(&bridge).await.map_err(|source| link_failed("set up the bridge", source))?;
         let routes = route_between(&namespace, &bridge.name, wanted).await?;
-        Ok(changes.into_iter().chain(routes).collect())
+        let led = lead_on(&links, &bridge.name, wanted).await?;
+        Ok(changes.into_iter().chain(routes).chain(led).collect())
     }
 
     async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -206,6 +206,10 @@ impl Hands for HostHands {
                 Ok(changes)
             }
         }
+    }
+
+    async fn ensure_legs(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.lay_legs(wanted).await
     }
 
     async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -328,6 +332,10 @@ impl Hands for HostHands {
         }
     }
 
+    async fn remove_routers(&self, needed: &BTreeSet<String>) -> Result<(), Error> {
+        self.forget_routers(needed).await
+    }
+
     async fn sweep_namespaces(&self, kept: &[String]) -> Result<(), Error> {
         let prefix = self.names.namespace_prefix();
         let all = self.namespaces.list(&prefix).map_err(|source| netns_failed("list network namespaces", source))?;
@@ -370,7 +378,7 @@ impl HostHands {
         self.door_of(&wanted.netns)
     }
 
-    fn door_of(&self, netns: &str) -> Result<(Namespace, Links), Error> {
+    pub(super) fn door_of(&self, netns: &str) -> Result<(Namespace, Links), Error> {
         self.doors
             .get(netns)
             .ok_or_else(|| netns_failed("open a network namespace", netns::Error::NotFound { name: netns.to_owned() }))
@@ -386,14 +394,5 @@ pub(super) fn link_failed(step: &str, source: host::link::Error) -> Error {
 }
 
 pub(super) fn nft_failed(step: &str, source: nft::Error) -> Error {
-    Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
-}
-
-fn underlay_failed(source: underlay::Error) -> Error {
-    let (category, retry) = (source.category(), source.retry());
-    Error::Host { step: "join the other hosts".to_owned(), category, retry, source: source.into() }
-}
-
-fn dhcp_failed(step: &str, source: dnsmasq::Error) -> Error {
     Error::Host { step: step.to_owned(), category: source.category(), retry: source.retry(), source: source.into() }
 }

@@ -22,11 +22,13 @@ pub mod further;
 pub mod groups;
 pub mod hands;
 pub mod health;
+mod legs;
 mod naming;
 pub mod peers;
 pub mod plan;
 mod proxying;
 pub mod reach;
+pub mod routers;
 mod routes;
 mod routing;
 pub mod services;
@@ -38,7 +40,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::load_balancer::judge::is_lost;
-use crds::{Host, LoadBalancer, Port, PortStatus, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine};
+use crds::{Host, LoadBalancer, Port, PortStatus, Router, SecurityGroup, ServiceIP, TenantNetwork, VirtualMachine};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
@@ -72,6 +74,8 @@ pub struct Ports<H: Hands> {
     pub groups: Cache<SecurityGroup>,
     /// All service addresses.
     pub services: Cache<ServiceIP>,
+    /// All routers.
+    pub routers: Cache<Router>,
     /// All load balancers.
     pub balancers: Cache<LoadBalancer>,
     /// What the backends here answer.
@@ -106,9 +110,10 @@ impl<H: Hands> Reconciler for Ports<H> {
         match self.pass(&namespace, &port.spec.network).await {
             Ok(done) => {
                 let uid = port.uid().unwrap_or_default();
-                let status = match done.refused.into_iter().find(|refused| refused.uid == uid) {
+                let status = match done.refused.iter().find(|refused| refused.uid == uid).cloned() {
                     // The pass that can serve it again wakes it.
                     Some(refused) => status::not_ready(&port, refused.reason, refused.message),
+                    None if routers::is_leg(&port) => status::of_leg(&port, &done),
                     None => status::ready(&port, done.netns),
                 };
                 let status = PortStatus { backend_health: self.health.told(&uid), ..status };
@@ -144,6 +149,7 @@ impl<H: Hands> Ports<H> {
             let everywhere = self.peers.follow(namespace, network);
             further::settle(&mut wanted, everywhere.as_deref().unwrap_or(&ports));
             services::settle(&mut wanted, &self.services.pick(namespace, |one| one.spec.network == network));
+            let here = ports.clone();
             let mut all = ports;
             let lost: BTreeSet<String> =
                 self.hosts.all().iter().filter(|host| is_lost(host)).map(|host| host.name_any()).collect();
@@ -152,6 +158,8 @@ impl<H: Hands> Ports<H> {
             };
             all.extend(everywhere.iter().flatten().filter(there).cloned());
             let hosts = reach::addresses(&self.hosts.all());
+            let routers = self.routers.pick(namespace, |_| true);
+            wanted.routing = routers::routing(self.cells.names(), &wanted, &here, &routers, &self.host);
             wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
             let balancers = self.balancers.pick(namespace, |_| true);
             services::balance(&mut wanted, &balancers, &all, &self.ability, |port, by| self.health.of(port, by))?;

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 
 use super::error::Error;
 use super::reach::Reach;
+use super::routers::Routing;
 use super::services::Services;
 use crate::layout::Owner;
 use crate::mac::parse_mac;
@@ -57,6 +58,8 @@ pub struct Wanted {
     pub tunnel: String,
     /// The ports elsewhere.
     pub reach: Reach,
+    /// The way to other networks, and the routers that are here.
+    pub routing: Routing,
     /// Ports that cannot be served beside the others, or at all, or not as they say.
     pub refused: Vec<Refused>,
 }
@@ -146,6 +149,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         services: Services::default(),
         tunnel: names::tunnel(&uid),
         reach: Reach::default(),
+        routing: Routing::default(),
         refused,
     })
 }

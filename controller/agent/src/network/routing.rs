@@ -1,23 +1,31 @@
-//! Routing between a network's own subnets, at the bridge of the sender's host.
+//! Routing at the bridge of the sender's host: between a network's own subnets, and to the routers that lead to other networks.
 //!
 //! Both ranges are directly at the bridge, so the kernel's own routes suffice: it only has to be allowed to pass on. Whoever is
 //! elsewhere has a written neighbour entry, which leads to the tunnel as if a guest here had sent. What is allowed for one network's
-//! bridge has no way out of the network: the namespace has no other link with an address, and no default route.
+//! bridge has no way out of the network: the namespace has no other link with an address, and no routes but those to routers, which
+//! are on the network, too.
 
-use host::link::{Change, LinkName, ensure_passing_on};
+use host::link::{Change, LinkName, Links, ensure_passing_on};
 use host::netns::Namespace;
 
 use super::error::Error;
-use super::hands::netns_failed;
+use super::hands::{link_failed, netns_failed};
 use super::plan::Wanted;
 
-/// Lets the bridge route when there are several subnets. It is not taken back: subnets do not go, and load balancers need the same.
+/// Leads to other networks, exactly as routers say.
+pub(super) async fn lead_on(links: &Links, bridge: &LinkName, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+    let done = links.ensure_routes(bridge, &wanted.routing.routes).await;
+    Ok(done.map_err(|source| link_failed("set the routes to other networks", source))?.into_iter().collect())
+}
+
+/// Lets the bridge route when there are several subnets, or other networks. It is not taken back: subnets do not go, load balancers need
+/// the same, and where no route leads nothing is passed on to.
 pub(super) async fn route_between(
     namespace: &Namespace,
     bridge: &LinkName,
     wanted: &Wanted,
 ) -> Result<Option<Change>, Error> {
-    if !wanted.subnets.are_several() {
+    if !wanted.subnets.are_several() && wanted.routing.routes.is_empty() {
         return Ok(None);
     }
     let step = "let the bridge route";

@@ -6,6 +6,7 @@ use crds::condition::{READY, set};
 use crds::{Port, PortStatus, TenantNetwork};
 use kube::ResourceExt;
 
+use super::cells::Done;
 use crate::names;
 
 /// Reason of a port whose deletion waits for the machine that uses it.
@@ -39,6 +40,15 @@ pub fn pending(port: &Port, network: &Option<Arc<TenantNetwork>>) -> Option<Pend
 pub fn ready(port: &Port, netns: String) -> PortStatus {
     let device = names::tap(&port.uid().unwrap_or_default());
     status(port, Some((device, netns)), true, "Realised", String::new())
+}
+
+/// What becomes of a router's place: it works once its cable is here.
+pub fn of_leg(port: &Port, done: &Done) -> PortStatus {
+    let uid = port.uid().unwrap_or_default();
+    match done.legs.contains(&uid) {
+        true => status(port, Some((names::leg(&uid), done.netns.clone())), true, "Realised", String::new()),
+        false => not_ready(port, "RouterPending", "The router is not heard to be on this host yet.".to_owned()),
+    }
 }
 
 /// The port does not work.

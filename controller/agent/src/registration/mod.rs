@@ -5,7 +5,7 @@
 
 mod status;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::host::Capabilities;
 use crds::{Host, HostSpec, HostStatus, SYSTEM_NAMESPACE};
@@ -44,8 +44,14 @@ pub struct Registration {
     pub filter: Ability,
 }
 
-/// Registers the Host, trying until it stands, then renews the Lease until `shutdown`.
-pub async fn keep(client: Client, registration: Registration, shutdown: CancellationToken) {
+/// Registers the Host, trying until it stands, then renews the Lease until `shutdown`. `heard` is told when each word that the API
+/// has heard was sent.
+pub async fn keep(
+    client: Client,
+    registration: Registration,
+    heard: impl Fn(Instant) + Send,
+    shutdown: CancellationToken,
+) {
     let started = crds::condition::now();
     let capabilities = observe_capabilities(&registration).await;
     let mut registered = false;
@@ -56,6 +62,7 @@ pub async fn keep(client: Client, registration: Registration, shutdown: Cancella
             () = shutdown.cancelled() => return,
             _ = beat.tick() => {}
         }
+        let moment = Instant::now();
         let told = async {
             if !registered {
                 register(&client, &registration, &capabilities, started).await?;
@@ -63,11 +70,14 @@ pub async fn keep(client: Client, registration: Registration, shutdown: Cancella
             }
             renew(&client, &registration.host).await
         };
-        if let Err(error) = told.await {
-            tracing::warn!(error = sentence(&error), "failed to tell the API that this host lives; trying again");
-            // Meanwhile it may have been given up for lost.
-            registered = false;
-            beat.reset_after(RETRY);
+        match told.await {
+            Ok(()) => heard(moment),
+            Err(error) => {
+                tracing::warn!(error = sentence(&error), "failed to tell the API that this host lives; trying again");
+                // Meanwhile it may have been given up for lost.
+                registered = false;
+                beat.reset_after(RETRY);
+            }
         }
     }
 }

@@ -345,7 +345,7 @@ impl House {
         for program in ["qemu", "dnsmasq", "haproxy", NAME_SERVER] {
             left.extend(self.processes(program).iter().map(|pid| format!("{program} {pid}")));
         }
-        for dir in ["vms", "volumes", "networks"] {
+        for dir in ["vms", "volumes", "networks", "routers"] {
             let found = std::fs::read_dir(self.dir.path().join("data").join(dir)).into_iter().flatten().flatten();
             left.extend(found.map(|entry| entry.path().display().to_string()));
         }

@@ -10,6 +10,7 @@ mod groups;
 mod house;
 mod names;
 mod overlay;
+mod routers;
 mod subnets;
 mod three_hosts;
 

@@ -113,6 +113,8 @@ impl NetHost {
             health: health.clone(),
             drains: Drains::default(),
             dhcp: host::dnsmasq::Memory::default(),
+            tenure: Arc::default(),
+            laying: tokio::sync::Mutex::default(),
             doors: Doors::default(),
         };
         let cells = Arc::new(Cells::new(hands, names.clone(), layout, queue.clone()));
@@ -125,13 +127,15 @@ impl NetHost {
             watches.cache(waker::<SecurityGroup>(&ports, &queue, |port| !port.spec.security_groups.is_empty()));
         let hosts = watches.cache(waker::<Host>(&ports, &queue, |_| false));
         let (services, balancers, machines) = (watches.cache(|_| {}), watches.cache(|_| {}), watches.cache(|_| {}));
+        let routers = watches.cache(|_| {});
         futures::join!(
             ports.ready(),
             networks.ready(),
             groups.ready(),
             hosts.ready(),
             services.ready(),
-            balancers.ready()
+            balancers.ready(),
+            routers.ready()
         );
         let judge = Ports {
             objects: Arc::new(Objects::new(client.clone(), HERE)),
@@ -143,6 +147,7 @@ impl NetHost {
             groups,
             services,
             balancers,
+            routers,
             health,
             ability,
             peers: Peers::new(client, HERE, ports.clone(), queue.clone()),
@@ -260,7 +265,8 @@ impl NetHost {
             let _ = tokio::time::timeout(DEADLINE, task).await;
         }
         self.ports.all().iter().for_each(|port| self.taps.unplug(&port.uid().unwrap_or_default()));
-        let failures = self.cells.sweep(std::collections::BTreeSet::new, || false).await;
+        let none = std::collections::BTreeSet::new;
+        let failures = self.cells.sweep(none, none, || false).await;
         match failures.first() {
             None => Ok(()),
             Some(error) => bail!("failed to remove the network: {}", control_loop::sentence(error)),

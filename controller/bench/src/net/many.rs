@@ -1,7 +1,7 @@
 //! Very many ports on very many hosts, on hands that only count: what one host has to program grows with its own ports, and with those
 //! of the networks it carries, but not with how many there are in all.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -93,6 +93,9 @@ impl Hands for Shared {
         let entries = peers.iter().flat_map(|peer| (0..3).map(move |table| format!("{table} {:?}", peer.peer)));
         self.all(wanted, "peer", entries)
     }
+    async fn ensure_legs(&self, _: &Wanted) -> Result<Vec<Change>, Error> {
+        Ok(Vec::new())
+    }
     async fn ensure_taps(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.all(wanted, "tap", wanted.ports.iter().map(|port| port.tap.clone()))
     }
@@ -112,6 +115,9 @@ impl Hands for Shared {
         Ok(tokio::spawn(std::future::pending()))
     }
     async fn remove(&self, _: &str, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+    async fn remove_routers(&self, _: &BTreeSet<String>) -> Result<(), Error> {
         Ok(())
     }
     async fn sweep_namespaces(&self, _: &[String]) -> Result<(), Error> {

@@ -22,6 +22,7 @@ mod objects;
 mod recipes;
 mod red;
 mod replicas;
+mod routers;
 mod services;
 mod smoke;
 mod trouble;

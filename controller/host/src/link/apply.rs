@@ -70,7 +70,7 @@ impl Links {
         made.map_err(|error| failure("make", name.as_str(), error))
     }
 
-    async fn remove_address(&self, name: &LinkName, index: u32, address: &IpNet) -> Result<()> {
+    pub(super) async fn remove_address(&self, name: &LinkName, index: u32, address: &IpNet) -> Result<()> {
         let length = address.prefix_len();
         let message = match address {
             IpNet::V4(net) => {

@@ -17,12 +17,14 @@ mod apply;
 mod bulk;
 mod change;
 mod kept;
+mod leased;
 mod name;
 mod observe;
 mod pass_on;
 mod peers;
 mod plan;
 mod reflect;
+mod routes;
 mod vxlan;
 mod watch;
 
@@ -33,6 +35,7 @@ pub use observe::{Kind, Link};
 pub(crate) use pass_on::SETTINGS;
 pub use pass_on::ensure_passing_on;
 pub use peers::Peer;
+pub use routes::Route;
 pub use vxlan::{VXLAN_OVERHEAD, VXLAN_PORT, Vxlan};
 pub use watch::{Watch, watch_namespace};
 

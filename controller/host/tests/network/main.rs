@@ -10,4 +10,5 @@ mod link;
 mod netns;
 mod overlay;
 mod proxy;
+mod routing;
 mod tap;

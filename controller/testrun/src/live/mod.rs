@@ -9,7 +9,7 @@ use crate::effects::{Effects, ReachError, SaveError, States, StoreError};
 use crds::exec::{ExecRequest, ExecResult};
 use crds::reference::ObjectReference;
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, LoadBalancer, Node, Port, SecurityGroup, ServiceIP,
+    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, LoadBalancer, Node, Port, Router, SecurityGroup, ServiceIP,
     TenantNetwork, TestRun, TestRunStatus, VirtualMachine, Volume,
 };
 use futures::{StreamExt, stream};
@@ -151,6 +151,7 @@ fn resource(kind: &str) -> Option<(ApiResource, bool)> {
         "Node" => ApiResource::erase::<Node>(&()),
         "Port" => ApiResource::erase::<Port>(&()),
         "SecurityGroup" => ApiResource::erase::<SecurityGroup>(&()),
+        "Router" => ApiResource::erase::<Router>(&()),
         "ServiceIP" => ApiResource::erase::<ServiceIP>(&()),
         "TenantNetwork" => ApiResource::erase::<TenantNetwork>(&()),
         "TestRun" => ApiResource::erase::<TestRun>(&()),
