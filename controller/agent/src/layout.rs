@@ -133,6 +133,11 @@ impl Layout {
         is_empty(&self.networks())
     }
 
+    /// Whether no router is here, and so no cable of one.
+    pub fn has_no_router(&self) -> bool {
+        is_empty(&self.routers())
+    }
+
     /// Directory of one machine.
     pub fn vm(&self, uid: &str) -> PathBuf {
         self.vms().join(uid)
