@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `spec` | users, and reconcilers for objects they own |
 //! | `spec.host` | the scheduler, once, as Kubernetes does with `Pod.spec.nodeName` |
-//! | `spec.ip`, `spec.mac` of a Port | the address allocator, when the user left them empty |
+//! | `spec.ip`, `spec.ipv6`, `spec.mac` of a Port | the address allocator, when the user left them empty |
 //! | `status` of Host, Image, VirtualMachine, Volume, Port, Fault | the agent of `spec.host` |
 //! | `status` of Cluster, Node, TenantNetwork, Router, ServiceIP, LoadBalancer, DNSZone, DNSRecordSet | their reconcilers |
 //! | `status` of TestRun | the test engine |
@@ -29,6 +29,7 @@ pub mod fault;
 pub mod host;
 pub mod image;
 pub mod load_balancer;
+pub mod mac;
 pub mod network;
 pub mod node;
 pub mod port;
@@ -49,7 +50,7 @@ pub use fault::{Fault, FaultSpec, FaultStatus};
 pub use host::{Host, HostSpec, HostStatus};
 pub use image::{Image, ImageSpec, ImageStatus};
 pub use load_balancer::{LoadBalancer, LoadBalancerSpec, LoadBalancerStatus};
-pub use network::subnets::{InvalidSubnet, Subnet, Subnets};
+pub use network::subnets::{InvalidSubnet, Subnet, Subnet6, Subnets};
 pub use network::{TenantNetwork, TenantNetworkSpec, TenantNetworkStatus};
 pub use node::{Node, NodeSpec, NodeStatus};
 pub use port::{Port, PortSpec, PortStatus};

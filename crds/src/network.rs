@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     category = "photon",
     shortname = "tnet",
-    doc = "An isolated layer-2 network with IPv4 subnets and DHCP.",
+    doc = "An isolated layer-2 network with IPv4 and IPv6 subnets and DHCP.",
     printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnet"),
     printcolumn(name = "Subnets", type_ = "string", json_path = ".spec.subnets[*].cidr", priority = 1),
     printcolumn(name = "VNI", type_ = "integer", json_path = ".status.vni"),
@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
     .message("give exactly one of subnet and subnets").field_path(".subnet"))]
 #[x_kube(validation = Rule::new("!has(self.gateway) || has(self.subnet)")
     .message("with subnets each has a gateway of its own").field_path(".gateway"))]
+#[x_kube(validation = Rule::new("!has(self.subnets) || !self.subnets[0].cidr.contains(':')")
+    .message("the first subnet must be of IPv4").field_path(".subnets"))]
 #[x_kube(validation = Rule::new(
     "!has(self.subnets) || self.subnets.all(a, self.subnets.filter(b, cidr(a.cidr).containsIP(cidr(b.cidr).ip())).size() == 1)")
     .message("subnets of one network must not overlap").field_path(".subnets"))]
@@ -48,7 +50,8 @@ pub struct TenantNetworkSpec {
     ))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("subnet is immutable"))]
     pub subnet: Option<String>,
-    /// Several IPv4 ranges, in place of `subnet`. The network routes between them. New ones may be added.
+    /// Several ranges, in place of `subnet`; the first is of IPv4, the others of IPv4 or IPv6. The network routes between them. New ones
+    /// may be added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -88,25 +91,36 @@ pub struct SubnetSpec {
     /// Name by which Ports and ServiceIPs ask for an address of it.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub name: String,
-    /// IPv4 range in CIDR form, /8 to /30.
+    /// Range in CIDR form: IPv4, /8 to /30, or IPv6, /64 to /126, in 2000::/3 or fc00::/7. In one of IPv6 of /64 without `allocation` each
+    /// Port has the address that its card makes for itself (SLAAC); any other gives addresses by DHCPv6.
     #[schemars(
         regex(
-            pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(8|9|1[0-9]|2[0-9]|30)$"
+            pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(8|9|1[0-9]|2[0-9]|30)|([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7}/(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-6]))$"
         ),
-        length(max = 18)
+        length(max = 43)
     )]
     #[x_kube(validation = Rule::new("cidr(self) == cidr(self).masked()").message("the range has host bits set"))]
     pub cidr: String,
     /// The network's own address in it; default the first usable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
-        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
-        length(max = 15)
+        regex(
+            pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7})$"
+        ),
+        length(max = 39)
     )]
     pub gateway: Option<String>,
     /// The part of it from which addresses are given to who asks for none; default all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation: Option<AddressRange>,
+}
+
+impl SubnetSpec {
+    /// Whether it is of IPv6.
+    #[must_use]
+    pub fn is_six(&self) -> bool {
+        self.cidr.contains(':')
+    }
 }
 
 /// Addresses from one to another, both counted.
@@ -115,14 +129,18 @@ pub struct SubnetSpec {
 pub struct AddressRange {
     /// The first.
     #[schemars(
-        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
-        length(max = 15)
+        regex(
+            pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7})$"
+        ),
+        length(max = 39)
     )]
     pub first: String,
     /// The last.
     #[schemars(
-        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
-        length(max = 15)
+        regex(
+            pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7})$"
+        ),
+        length(max = 39)
     )]
     pub last: String,
 }

@@ -1,4 +1,4 @@
-//! Port: one attachment to a TenantNetwork, with its MAC and IP address.
+//! Port: one attachment to a TenantNetwork, with its MAC and IP addresses.
 
 use crate::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "IP", type_ = "string", json_path = ".spec.ip"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "IPv6", type_ = "string", json_path = ".spec.ipv6", priority = 1),
     printcolumn(name = "MAC", type_ = "string", json_path = ".spec.mac", priority = 1),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.host", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -28,6 +29,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(oldSelf.ip) || (has(self.ip) && self.ip == oldSelf.ip)")
     .message("ip is immutable once set").field_path(".ip"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.ipv6) || (has(self.ipv6) && self.ipv6 == oldSelf.ipv6)")
+    .message("ipv6 is immutable once set").field_path(".ipv6"))]
+#[x_kube(validation = Rule::new(
+    "(!has(oldSelf.ipv6) && !has(oldSelf.ipv6Subnet)) || (has(self.ipv6Subnet) == has(oldSelf.ipv6Subnet) && (!has(self.ipv6Subnet) || self.ipv6Subnet == oldSelf.ipv6Subnet))")
+    .message("ipv6Subnet is immutable once it or ipv6 is set").field_path(".ipv6Subnet"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.mac) || (has(self.mac) && self.mac == oldSelf.mac)")
     .message("mac is immutable once set").field_path(".mac"))]
 #[x_kube(validation = Rule::new(
@@ -38,7 +44,7 @@ pub struct PortSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("network is immutable"))]
     pub network: String,
-    /// Name of the network's subnet that its address is of; the first that has one left when empty.
+    /// Name of the network's subnet that its IPv4 address is of; the first that has one left when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub subnet: Option<String>,
@@ -46,6 +52,15 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub ip: Option<String>,
+    /// Name of the network's subnet that its IPv6 address is of; the first that has one left when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub ipv6_subnet: Option<String>,
+    /// IPv6 address, where the network has subnets of IPv6; when empty made from the MAC address (SLAAC), or allocated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7}$"), length(max = 39))]
+    #[x_kube(validation = Rule::new("isIP(self)").message("must be an IPv6 address"))]
+    pub ipv6: Option<String>,
     /// MAC address, unicast, lower case; derived from the object's UID when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$"))]
@@ -54,14 +69,20 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub hostname: Option<String>,
-    /// Further IPv4 addresses of the network under which the guest may speak and is reached, with the same MAC. DHCP gives none of
+    /// Further addresses of the network, of IPv4 and IPv6, under which the guest may speak and is reached, with the same MAC. DHCP gives none of
     /// them out. Several Ports may name one, so that their guests can hand it to each other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
-        inner(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))
+        inner(
+            regex(
+                pattern = r"^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}|([23][0-9a-f]{3}|f[cd][0-9a-f]{2})(:[0-9a-f]{0,4}){2,7})$"
+            ),
+            length(max = 39)
+        )
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(one, isIP(one))").message("must be addresses of IPv4 or IPv6"))]
     pub allowed_addresses: Vec<String>,
     /// How much the guest may send and receive; as much as there is when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ pub mod error;
 pub mod fault;
 pub mod image;
 pub mod layout;
-pub mod mac;
+pub use crds::mac;
 pub mod metrics;
 pub mod names;
 pub mod network;

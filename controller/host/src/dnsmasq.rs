@@ -1,4 +1,4 @@
-//! DHCP and names for one network of a host: one dnsmasq in the network's namespace.
+//! DHCP, router advertisements and names for one network of a host: one dnsmasq in the network's namespace.
 //!
 //! It is a process of its own user that outlives us. What it must be able to do as that user (configure a network, send
 //! raw frames, use ports below 1024) it gets as three ambient capabilities through `setpriv`, with no way to gain more;
@@ -22,7 +22,7 @@ mod memory;
 mod process_of;
 mod reservation;
 
-pub use config::{DomainName, HostName, InvalidName, Range, Server};
+pub use config::{DomainName, HostName, InvalidName, Range, Range6, Server};
 pub use lease::Lease;
 pub use memory::Memory;
 pub use process_of::Running;
@@ -172,12 +172,12 @@ pub async fn ensure(place: &Place, server: &Server, reservations: &[Reservation]
         Some(running) => match running.why_not(&wanted) {
             Some(reason) => Some(reason.to_owned()),
             None if difference.is_empty() && running.told == told => None,
-            None => match lease::stale(&paths)?.len() {
+            None => match lease::stale(&paths)? {
                 0 => {
                     changes.extend(tell(running, &difference, told.clone(), &paths)?);
                     None
                 }
-                count => Some(format!("{count} leased addresses have another holder now")),
+                count => Some(format!("{count} leased addresses have another holder now, or none")),
             },
         },
     };
@@ -195,7 +195,9 @@ async fn bridge_of(place: &Place, server: &Server) -> Result<Link> {
     let bridge = place.links.find(server.bridge.as_str()).await?;
     let bridge = bridge.ok_or_else(|| Error::NoBridge { name: name() })?;
     let served = |subnet: &IpNet| bridge.addresses.iter().any(|address| subnet.contains(&address.addr()));
-    match server.ranges.iter().map(|range| IpNet::V4(range.subnet)).find(|subnet| !served(subnet)) {
+    let four = server.ranges.iter().map(|range| IpNet::V4(range.subnet));
+    let six = server.ranges6.iter().map(|range| IpNet::V6(range.subnet));
+    match four.chain(six).find(|subnet| !served(subnet)) {
         None => Ok(bridge),
         Some(subnet) => Err(Error::NoAddress { name: name(), subnet }),
     }

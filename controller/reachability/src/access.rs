@@ -1,7 +1,7 @@
 //! Which rules count for a Port, and when none can: then it is closed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crds::SecurityGroup;
 use crds::security_group::RuleDirection;
@@ -85,13 +85,13 @@ impl Groups {
 }
 
 /// Addresses of each group's Ports: their own and what else they may speak under.
-pub fn members<'a, A>(ports: impl IntoIterator<Item = (&'a [String], A)>) -> BTreeMap<&'a str, BTreeSet<Ipv4Addr>>
+pub fn members<'a, A>(ports: impl IntoIterator<Item = (&'a [String], A)>) -> BTreeMap<&'a str, BTreeSet<IpAddr>>
 where
-    A: IntoIterator<Item = Ipv4Addr>,
+    A: IntoIterator<Item = IpAddr>,
 {
-    let mut members: BTreeMap<&str, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
     for (groups, addresses) in ports {
-        let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
+        let addresses: Vec<IpAddr> = addresses.into_iter().collect();
         for group in groups {
             members.entry(group).or_default().extend(&addresses);
         }

@@ -1,6 +1,6 @@
 //! One end of a conversation: a Port, with all that decides about it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::{Port, Subnet, Subnets, condition};
 use kube::ResourceExt;
@@ -23,8 +23,12 @@ pub struct Endpoint {
     pub subnets: Option<Subnets>,
     /// Its own address, which the guest has by DHCP.
     pub address: Option<Ipv4Addr>,
+    /// Its own address of IPv6.
+    pub six: Option<Ipv6Addr>,
+    /// Its hardware address.
+    pub mac: Option<[u8; 6]>,
     /// What else its guest may speak under; in a world without what it names and cannot have.
-    pub further: Vec<Ipv4Addr>,
+    pub further: Vec<IpAddr>,
     /// Groups that it names.
     pub groups: Vec<String>,
     /// Host that carries it.
@@ -58,6 +62,11 @@ impl Endpoint {
         self.namespace == other.namespace && self.network == other.network
     }
 
+    /// Its own addresses.
+    pub fn own(&self) -> impl Iterator<Item = IpAddr> {
+        self.address.map(IpAddr::V4).into_iter().chain(self.six.map(IpAddr::V6))
+    }
+
     /// The subnet that its own address is in, where that is known.
     #[must_use]
     pub fn subnet(&self) -> Option<&Subnet> {
@@ -79,6 +88,8 @@ impl Endpoint {
             network: port.spec.network.clone(),
             subnets: None,
             address: port.spec.ip.as_ref().and_then(|text| text.parse().ok()),
+            six: port.spec.ipv6.as_ref().and_then(|text| text.parse().ok()),
+            mac: port.spec.mac.as_deref().and_then(crds::mac::parse_mac),
             further: port.spec.allowed_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             groups: port.spec.security_groups.clone(),
             host: port.spec.host.clone(),

@@ -5,7 +5,7 @@
 //! the members of its groups, and who explains must not differ about an address.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crds::Subnets;
 
@@ -24,13 +24,13 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub struct Claims<'a> {
     subnets: Subnets,
-    owners: HashMap<Ipv4Addr, Vec<&'a str>>,
+    owners: HashMap<IpAddr, Vec<&'a str>>,
 }
 
 impl<'a> Claims<'a> {
     /// `owners` are all Ports of the network that have an address, on whichever host or on none yet.
-    pub fn new(subnets: Subnets, owners: impl IntoIterator<Item = (Ipv4Addr, &'a str)>) -> Claims<'a> {
-        let mut of: HashMap<Ipv4Addr, Vec<&str>> = HashMap::new();
+    pub fn new(subnets: Subnets, owners: impl IntoIterator<Item = (IpAddr, &'a str)>) -> Claims<'a> {
+        let mut of: HashMap<IpAddr, Vec<&str>> = HashMap::new();
         for (address, port) in owners {
             of.entry(address).or_default().push(port);
         }
@@ -41,7 +41,7 @@ impl<'a> Claims<'a> {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn judge(&self, port: &str, address: Ipv4Addr) -> Result<(), Refusal> {
+    pub fn judge(&self, port: &str, address: IpAddr) -> Result<(), Refusal> {
         let mut owners = self.owners.get(&address).into_iter().flatten();
         if let Some(other) = owners.find(|owner| **owner != port) {
             return Err(Refusal::Owned((*other).to_owned()));

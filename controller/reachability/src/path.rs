@@ -203,7 +203,7 @@ fn tap(of: &Endpoint) -> Hop {
         (None, Some(why)) => (Fate::Suspect, why.clone()),
         (None, None) => {
             let device = of.tap.as_deref().unwrap_or("its tap");
-            let own = of.address.into_iter().chain(of.further.iter().copied());
+            let own = of.own().chain(of.further.iter().copied());
             let own: Vec<String> = own.map(|address| address.to_string()).collect();
             (Fate::Passes, format!("{device} on {host}, for {}", own.join(", ")))
         }

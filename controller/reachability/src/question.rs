@@ -35,7 +35,8 @@ pub fn questions<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Question>
             Traffic::Ports(Transport::Tcp, first, last) => drop(ranges[0].insert((first, last))),
             Traffic::Ports(Transport::Udp, first, last) => drop(ranges[1].insert((first, last))),
             Traffic::Icmp(kind, code) => drop(icmp.insert(Conversation::Icmp(kind, code.unwrap_or(0)))),
-            Traffic::Protocol(1 | 6 | 17) | Traffic::Any => {}
+            Traffic::Icmp6(kind, code) => drop(icmp.insert(Conversation::Icmp6(kind, code.unwrap_or(0)))),
+            Traffic::Protocol(1 | 6 | 17 | 58) | Traffic::Any => {}
             Traffic::Protocol(number) => drop(others.insert(Conversation::Other(number))),
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crds::SecurityGroup;
 use crds::security_group::{RuleDirection, SecurityRule};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use traffic::{Traffic, Transport};
 
 /// One thing that is allowed.
@@ -27,7 +27,7 @@ pub enum Remote {
     /// Whoever.
     Anybody,
     /// Who has an address of the range.
-    Range(Ipv4Net),
+    Range(IpNet),
     /// The Ports of the SecurityGroup of that name; nobody when there is none.
     Group(String),
 }
@@ -92,7 +92,7 @@ fn traffic(rule: &SecurityRule) -> Result<Traffic, &'static str> {
     if rule.port.is_some() && !["TCP", "UDP"].contains(&protocol) {
         return Err("port");
     }
-    if rule.icmp_type.is_some() && protocol != "ICMP" {
+    if rule.icmp_type.is_some() && !["ICMP", "ICMPv6"].contains(&protocol) {
         return Err("icmpType");
     }
     // Numbers: IANA, "Assigned Internet Protocol Numbers".
@@ -101,6 +101,7 @@ fn traffic(rule: &SecurityRule) -> Result<Traffic, &'static str> {
         "TCP" => ports(Transport::Tcp, 6),
         "UDP" => ports(Transport::Udp, 17),
         "ICMP" => Ok(rule.icmp_type.map_or(Traffic::Protocol(1), |kind| Traffic::Icmp(kind, rule.icmp_code))),
+        "ICMPv6" => Ok(rule.icmp_type.map_or(Traffic::Protocol(58), |kind| Traffic::Icmp6(kind, rule.icmp_code))),
         number => number.parse().map(Traffic::Protocol).map_err(|_| "protocol"),
     }
 }

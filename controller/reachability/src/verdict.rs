@@ -1,7 +1,7 @@
 //! Whether a conversation may begin, and what decided that.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crds::security_group::RuleDirection;
 use traffic::Conversation;
@@ -107,6 +107,21 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// The addresses under which the two speak: of IPv6 where what is said is of that.
+fn ends(from: &Endpoint, to: &Endpoint, what: Conversation) -> (Option<IpAddr>, Option<IpAddr>) {
+    match what {
+        Conversation::Icmp6(..) => (from.six.map(IpAddr::V6), to.six.map(IpAddr::V6)),
+        _ => (from.address.map(IpAddr::V4), to.address.map(IpAddr::V4)),
+    }
+}
+
+fn missing(what: Conversation) -> &'static str {
+    match what {
+        Conversation::Icmp6(..) => "it has no IPv6 address",
+        _ => "it has no address",
+    }
+}
+
 impl World {
     /// Whether `from` may begin to say `what` to `to`, each under its own address.
     #[must_use]
@@ -120,18 +135,18 @@ impl World {
                 return absent(one, why);
             }
         }
-        match (from.address, to.address) {
+        match ends(from, to, what) {
             (Some(source), Some(destination)) => Verdict::Judged {
                 out: self.ruling(from, RuleDirection::Egress, what, destination),
                 into: self.ruling(to, RuleDirection::Ingress, what, source),
             },
-            (None, _) => absent(from, "it has no address"),
-            (_, None) => absent(to, "it has no address"),
+            (None, _) => absent(from, missing(what)),
+            (_, None) => absent(to, missing(what)),
         }
     }
 
     /// What the groups of `at` say of a conversation with `other`, begun by `at` (Egress) or by the other (Ingress).
-    fn ruling(&self, at: &Endpoint, direction: RuleDirection, what: Conversation, other: Ipv4Addr) -> Ruling {
+    fn ruling(&self, at: &Endpoint, direction: RuleDirection, what: Conversation, other: IpAddr) -> Ruling {
         if let Some(why) = &at.closed {
             return Ruling::Closed(why.clone());
         }
@@ -148,7 +163,7 @@ impl World {
         found.map_or(Ruling::DefaultDeny(direction), |(group, index)| Ruling::Rule { group: group.clone(), index })
     }
 
-    fn is_meant(&self, at: &Endpoint, remote: &Remote, other: Ipv4Addr) -> bool {
+    fn is_meant(&self, at: &Endpoint, remote: &Remote, other: IpAddr) -> bool {
         match remote {
             Remote::Anybody => true,
             Remote::Range(range) => range.contains(&other),

@@ -1,7 +1,7 @@
 //! All objects that decide, put together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crds::{Host, Port, SecurityGroup, Subnets, TenantNetwork, VirtualMachine, condition};
 use kube::ResourceExt;
@@ -26,7 +26,7 @@ pub struct Objects {
 }
 
 /// Members' addresses, by namespace and network, then by group.
-type Members = HashMap<(String, String), BTreeMap<String, BTreeSet<Ipv4Addr>>>;
+type Members = HashMap<(String, String), BTreeMap<String, BTreeSet<IpAddr>>>;
 
 /// What decides who may reach whom.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +67,9 @@ impl World {
         let mut one = Endpoint::of(port);
         let network = self.networks.get(&(one.namespace.clone(), one.network.clone()));
         one.subnets = network.and_then(|network| Subnets::of(&network.spec).ok());
+        if let (Some(subnets), Some(mac)) = (&one.subnets, one.mac) {
+            one.further.extend(subnets.made_beside(one.six, mac).map(IpAddr::V6));
+        }
         if network.is_none() {
             one.absent = Some(format!("there is no TenantNetwork {}", one.network));
         }
@@ -87,8 +90,8 @@ impl World {
             if ports.iter().all(|port| port.further.is_empty()) {
                 continue;
             }
-            let own: Vec<(Ipv4Addr, String)> =
-                ports.iter().filter_map(|port| Some((port.address?, port.name.clone()))).collect();
+            let each = |port: &Endpoint| port.own().map(|address| (address, port.name.clone())).collect::<Vec<_>>();
+            let own: Vec<(IpAddr, String)> = ports.iter().flat_map(each).collect();
             let claims = Claims::new(subnets, own.iter().map(|(address, name)| (*address, name.as_str())));
             for Endpoint { name, further, .. } in ports {
                 further.retain(|address| claims.judge(name, *address).is_ok());
@@ -127,7 +130,7 @@ impl World {
 
     /// Whether the address belongs to a group's Port on the same network.
     #[must_use]
-    pub fn is_member(&self, of: &Endpoint, group: &str, address: Ipv4Addr) -> bool {
+    pub fn is_member(&self, of: &Endpoint, group: &str, address: IpAddr) -> bool {
         let groups = self.members.get(&(of.namespace.clone(), of.network.clone()));
         groups.and_then(|groups| groups.get(group)).is_some_and(|members| members.contains(&address))
     }
@@ -168,9 +171,8 @@ fn members_of(endpoints: &[Endpoint]) -> Members {
     for one in endpoints.iter().filter(present) {
         by_network.entry((&one.namespace, &one.network)).or_default().push(one);
     }
-    let of_one = |ports: Vec<&Endpoint>| -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
-        let each =
-            ports.iter().map(|one| (one.groups.as_slice(), one.address.into_iter().chain(one.further.iter().copied())));
+    let of_one = |ports: Vec<&Endpoint>| -> BTreeMap<String, BTreeSet<IpAddr>> {
+        let each = ports.iter().map(|one| (one.groups.as_slice(), one.own().chain(one.further.iter().copied())));
         members(each).into_iter().map(|(group, addresses)| (group.to_owned(), addresses)).collect()
     };
     let owned = |(namespace, network): (&str, &str)| (namespace.to_owned(), network.to_owned());

@@ -1,6 +1,8 @@
 //! Who has which of a network's addresses: what its Ports and its ServiceIPs are judged by. Pure, but for the lock under which
 //! addresses are given.
 
+mod six;
+
 use crds::{InvalidSubnet, Port, ServiceIP, Subnet, Subnets, condition};
 use kube::ResourceExt;
 use std::collections::HashSet;

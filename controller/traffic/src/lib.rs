@@ -12,7 +12,7 @@ pub use conversation::{Conversation, NoConversation};
 /// What a rule speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Anything over IPv4.
+    /// Anything.
     Any,
     /// A protocol by its number (IANA, "Assigned Internet Protocol Numbers").
     Protocol(u8),
@@ -20,6 +20,8 @@ pub enum Traffic {
     Ports(Transport, u16, u16),
     /// ICMP of a type, and of a code where one is given.
     Icmp(u8, Option<u8>),
+    /// ICMP of IPv6 of a type, and of a code where one is given.
+    Icmp6(u8, Option<u8>),
 }
 
 /// A protocol with ports.
@@ -48,11 +50,14 @@ impl fmt::Display for Traffic {
             Self::Protocol(1) => f.write_str("icmp"),
             Self::Protocol(6) => f.write_str("tcp"),
             Self::Protocol(17) => f.write_str("udp"),
+            Self::Protocol(58) => f.write_str("icmpv6"),
             Self::Protocol(number) => write!(f, "protocol {number}"),
             Self::Ports(transport, first, last) if first == last => write!(f, "{transport} {first}"),
             Self::Ports(transport, first, last) => write!(f, "{transport} {first}-{last}"),
             Self::Icmp(kind, None) => write!(f, "icmp type {kind}"),
             Self::Icmp(kind, Some(code)) => write!(f, "icmp type {kind} code {code}"),
+            Self::Icmp6(kind, None) => write!(f, "icmpv6 type {kind}"),
+            Self::Icmp6(kind, Some(code)) => write!(f, "icmpv6 type {kind} code {code}"),
         }
     }
 }

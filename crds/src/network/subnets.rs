@@ -1,10 +1,15 @@
 //! A network's ranges, read once for everybody: who gives addresses, who guards them and who explains must not differ about
 //! which range an address is in, or which one is the network's own.
 //!
-//! A network says `subnet`, or `subnets`. The first is the same as one subnet by the name [`ONLY`].
+//! A network says `subnet`, or `subnets`. The first is the same as one subnet by the name [`ONLY`]. The first subnet is of IPv4: in it
+//! the network is spoken to. Those of IPv6 stand beside ([`Subnets::six`]), for a Port has an address of each family.
+
+mod six;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use six::Subnet6;
 
 use ipnet::Ipv4Net;
 
@@ -16,7 +21,7 @@ pub const ONLY: &str = "default";
 /// Addresses that a network's ranges may have together: hosts tell them apart by numbers of 26 bits.
 const MOST: u64 = 1 << 26;
 
-/// A range, and what is the network's own in it.
+/// An IPv4 range, and what is the network's own in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// Its name.
@@ -54,6 +59,7 @@ pub struct InvalidSubnet {
 pub struct Subnets {
     main: Subnet,
     further: Vec<Subnet>,
+    six: Vec<Subnet6>,
 }
 
 impl Subnets {
@@ -62,7 +68,7 @@ impl Subnets {
     /// # Errors
     /// [`InvalidSubnet`]. Most of it the schema refuses; what was stored under an older one is refused here.
     pub fn of(network: &TenantNetworkSpec) -> Result<Subnets, InvalidSubnet> {
-        let mut all = Vec::new();
+        let (mut all, mut six) = (Vec::new(), Vec::new());
         match (&network.subnet, network.subnets.as_slice()) {
             (Some(range), []) => {
                 let paths = ["spec.subnet", "spec.gateway", "spec"].map(str::to_owned);
@@ -71,6 +77,15 @@ impl Subnets {
             (None, subnets) => {
                 for (index, one) in subnets.iter().enumerate() {
                     let paths = ["cidr", "gateway", "allocation"].map(|field| format!("spec.subnets[{index}].{field}"));
+                    if one.is_six() && index == 0 {
+                        return Err(invalid(&paths[0], "the first subnet must be of IPv4"));
+                    }
+                    if one.is_six() {
+                        let subnet = six::read(one, &paths)?;
+                        six::check_beside(&six, &subnet, &paths[0])?;
+                        six.push(subnet);
+                        continue;
+                    }
                     let subnet = read(&paths, &one.name, &one.cidr, one.gateway.as_deref(), one.allocation.as_ref())?;
                     check_beside(&all, &subnet, &paths[0])?;
                     all.push(subnet);
@@ -84,7 +99,7 @@ impl Subnets {
         }
         let mut all = all.into_iter();
         let main = all.next().ok_or_else(|| invalid("spec.subnet", "a network needs a subnet"))?;
-        Ok(Subnets { main, further: all.collect() })
+        Ok(Subnets { main, further: all.collect(), six })
     }
 
     /// The first, in which the network is spoken to: for names, for the API.
@@ -93,24 +108,48 @@ impl Subnets {
         &self.main
     }
 
-    /// All of them, in their order.
+    /// All of IPv4, in their order.
     pub fn all(&self) -> impl Iterator<Item = &Subnet> {
         std::iter::once(&self.main).chain(&self.further)
     }
 
-    /// Whether there are several, between which somebody has to route.
+    /// Those of IPv6, in their order.
+    #[must_use]
+    pub fn six(&self) -> &[Subnet6] {
+        &self.six
+    }
+
+    /// Whether guests have IPv6.
+    #[must_use]
+    pub fn are_dual(&self) -> bool {
+        !self.six.is_empty()
+    }
+
+    /// The one of IPv6 that the address is in.
+    #[must_use]
+    pub fn around_six(&self, address: Ipv6Addr) -> Option<&Subnet6> {
+        self.six.iter().find(|one| one.range.contains(&address))
+    }
+
+    /// What a card makes for itself beside its Port's own address: one in each range in which cards do, for all are advertised on one link.
+    pub fn made_beside(&self, own: Option<Ipv6Addr>, mac: [u8; 6]) -> impl Iterator<Item = Ipv6Addr> {
+        let made = self.six.iter().filter(move |_| own.is_some()).filter_map(move |one| one.made_from(mac));
+        made.filter(move |made| Some(*made) != own)
+    }
+
+    /// Whether there are several of IPv4, between which somebody has to route.
     #[must_use]
     pub fn are_several(&self) -> bool {
         !self.further.is_empty()
     }
 
-    /// The one of that name.
+    /// The one of IPv4 of that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Subnet> {
         self.all().find(|one| one.name == name)
     }
 
-    /// The one that the address is in.
+    /// The one of IPv4 that the address is in.
     #[must_use]
     pub fn around(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.all().find(|one| one.range.contains(&address))
@@ -118,18 +157,24 @@ impl Subnets {
 
     /// Whether a Port or service can have the address.
     #[must_use]
-    pub fn is_usable(&self, address: Ipv4Addr) -> bool {
-        self.around(address).is_some_and(|subnet| subnet.is_usable(address))
+    pub fn is_usable(&self, address: impl Into<IpAddr>) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => self.around(address).is_some_and(|subnet| subnet.is_usable(address)),
+            IpAddr::V6(address) => self.around_six(address).is_some_and(|subnet| subnet.is_usable(address)),
+        }
     }
 
     /// Whether the address is the network's own.
     #[must_use]
-    pub fn is_gateway(&self, address: Ipv4Addr) -> bool {
-        self.all().any(|one| one.gateway == address)
+    pub fn is_gateway(&self, address: impl Into<IpAddr>) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => self.all().any(|one| one.gateway == address),
+            IpAddr::V6(address) => self.six.iter().any(|one| one.gateway == address),
+        }
     }
 }
 
-/// The ranges, as in `10.0.0.0/24, 10.0.1.0/24`.
+/// The ranges of IPv4, as in `10.0.0.0/24, 10.0.1.0/24`.
 impl fmt::Display for Subnets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.main.range)?;
@@ -209,7 +254,7 @@ mod tests {
         let short = read(json!({"subnet": "10.0.0.0/24", "gateway": "10.0.0.9"})).unwrap();
         let long = json!({"subnets": [{"name": "default", "cidr": "10.0.0.0/24", "gateway": "10.0.0.9"}]});
         assert_eq!(short, read(long).unwrap());
-        assert!(!short.are_several() && short.is_gateway([10, 0, 0, 9].into()));
+        assert!(!short.are_several() && short.is_gateway([10, 0, 0, 9]));
         assert_eq!(short.main().first, Ipv4Addr::new(10, 0, 0, 1));
     }
 
@@ -222,7 +267,7 @@ mod tests {
         let two = two.unwrap();
         assert_eq!(two.to_string(), "10.0.0.0/24, 10.0.1.0/28");
         assert_eq!(two.around([10, 0, 1, 5].into()).unwrap().name, "b");
-        let usable = |last: [u8; 4]| two.is_usable(last.into());
+        let usable = |last: [u8; 4]| two.is_usable(last);
         assert!(usable([10, 0, 0, 2]) && usable([10, 0, 1, 14]));
         for not in [[10, 0, 0, 1], [10, 0, 1, 1], [10, 0, 0, 0], [10, 0, 1, 15], [10, 0, 1, 16], [10, 0, 2, 1]] {
             assert!(!usable(not), "{not:?}");

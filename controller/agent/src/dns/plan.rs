@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crds::{DNSRecordSet, DNSZone};
 use dns::part::Guest;
 use dns::{Candidate, Kind, Part, Record, Zone, judge, part, value};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kube::ResourceExt;
 
 /// The last label of the domains that are made by themselves; it is nobody's in the world (ICANN, 2024).
@@ -19,7 +19,7 @@ pub struct Network<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its ranges.
-    pub ranges: &'a [Ipv4Net],
+    pub ranges: &'a [IpNet],
     /// Its own address.
     pub gateway: IpAddr,
     /// The domain that DHCP hands out.
@@ -37,7 +37,7 @@ pub fn networks_part(network: &Network<'_>, guests: &[Guest]) -> Part {
     }
     domains.retain(|domain| value::is_name(domain));
     // Two narrow ranges may be looked up in one zone.
-    let zones = |range: &Ipv4Net| part::reverse_zones(range.network().into(), range.prefix_len());
+    let zones = |range: &IpNet| part::reverse_zones(range.network(), range.prefix_len());
     let reverse: BTreeSet<String> = network.ranges.iter().flat_map(zones).collect();
     let reverse: Vec<String> = reverse.into_iter().collect();
     let guests: Vec<Guest> =

@@ -3,7 +3,8 @@
 //! A port's own address is its alone. Further ones may be shared, so that two guests can hand an address to each other, but
 //! nobody gets what is another's own.
 
-use std::net::Ipv4Addr;
+use std::iter;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::Port;
@@ -18,8 +19,11 @@ const REFUSED: &str = "AllowedAddressRefused";
 
 /// Whose own each address of the network is. `everywhere`: all its ports, as far as they are known.
 pub(super) fn claims<'a>(network: &Wanted, everywhere: &'a [Arc<Port>]) -> Claims<'a> {
-    let own = |port: &'a Arc<Port>| Some((port.spec.ip.as_ref()?.parse().ok()?, port.metadata.name.as_deref()?));
-    Claims::new(network.subnets.clone(), everywhere.iter().filter_map(own))
+    let own = |port: &'a Arc<Port>| {
+        let all = port.spec.ip.iter().chain(&port.spec.ipv6).filter_map(|text| text.parse().ok());
+        all.zip(iter::repeat(port.metadata.name.as_deref().unwrap_or_default()))
+    };
+    Claims::new(network.subnets.clone(), everywhere.iter().flat_map(own))
 }
 
 /// Takes from the ports here what they cannot have, and tells which; the rest of the port works. `everywhere`: all ports of the
@@ -39,7 +43,7 @@ pub fn settle(wanted: &mut Wanted, everywhere: &[Arc<Port>]) {
     }
 }
 
-fn told(port: &str, address: Ipv4Addr, why: Refusal) -> Error {
+fn told(port: &str, address: IpAddr, why: Refusal) -> Error {
     let (field, value) = ("spec.allowedAddresses", address.to_string());
     let rule = match why {
         Refusal::Owned(other) => return Error::Owned { port: port.to_owned(), field, address: value, other },
@@ -67,7 +71,7 @@ mod tests {
         let mut wanted = wanted(&samples::names(), &samples::network(), &here).unwrap();
         settle(&mut wanted, &everywhere);
         let kept: Vec<_> = wanted.ports.iter().map(|port| port.further.clone()).collect();
-        assert_eq!(kept, [[Ipv4Addr::new(10, 9, 0, 100)], [Ipv4Addr::new(10, 9, 0, 100)]]);
+        assert_eq!(kept, [[IpAddr::from([10, 9, 0, 100])], [IpAddr::from([10, 9, 0, 100])]]);
         let told: Vec<_> = wanted.refused.iter().map(|one| (one.name.as_str(), one.reason)).collect();
         assert_eq!(told, [("p2", "AllowedAddressRefused"); 2]);
         assert_eq!(wanted.refused[0].message, "spec.allowedAddresses of Port p2 has 10.9.0.3, which is Port p3's own");
@@ -78,7 +82,7 @@ mod tests {
         let here = [port(2, &["10.9.0.1", "10.9.0.255", "10.8.0.9", "10.9.0.9"])];
         let mut wanted = wanted(&samples::names(), &samples::network(), &here).unwrap();
         settle(&mut wanted, &[]);
-        assert_eq!(wanted.ports[0].further, [Ipv4Addr::new(10, 9, 0, 9)]);
+        assert_eq!(wanted.ports[0].further, [IpAddr::from([10, 9, 0, 9])]);
         assert_eq!(wanted.refused.iter().map(|one| one.reason).collect::<Vec<_>>(), [REFUSED; 3]);
     }
 }

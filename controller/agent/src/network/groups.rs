@@ -4,7 +4,7 @@
 //! cannot be enforced: not there yet, not there any more, or on a host that cannot tell answers from questions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::SecurityGroup;
@@ -66,18 +66,23 @@ pub fn policy(
     }
     let complete = !matches!(wanted.reach, Reach::Unknown);
     let gateways = wanted.subnets.all().map(|subnet| subnet.gateway).collect();
-    Ok((Some(Policy { guests, groups, gateways, stateful: ability.is_ok(), complete }), closed))
+    Ok((
+        Some(Policy { guests, groups, gateways, six: wanted.subnets.are_dual(), stateful: ability.is_ok(), complete }),
+        closed,
+    ))
 }
 
 /// Addresses of each group's ports, wherever they are.
-fn members(wanted: &Wanted) -> BTreeMap<&str, BTreeSet<Ipv4Addr>> {
-    let here = wanted.ports.iter().map(|port| (&port.groups, port.ip, &port.further));
+fn members(wanted: &Wanted) -> BTreeMap<&str, BTreeSet<IpAddr>> {
+    let here = wanted.ports.iter().map(|port| (&port.groups, IpAddr::V4(port.ip), port.six, &port.further));
     let peers = match &wanted.reach {
         Reach::Across { peers, .. } => peers.as_slice(),
         Reach::Here | Reach::Unknown => &[],
     };
-    let all = here.chain(peers.iter().map(|peer| (&peer.groups, peer.peer.address, &peer.further)));
-    reachability::members(all.map(|(groups, own, further)| (groups.as_slice(), further.iter().copied().chain([own]))))
+    let all = here.chain(peers.iter().map(|peer| (&peer.groups, peer.peer.address, peer.six, &peer.further)));
+    reachability::members(all.map(|(groups, own, six, further)| {
+        (groups.as_slice(), further.iter().copied().chain([own]).chain(six.map(IpAddr::V6)))
+    }))
 }
 
 fn id(group: Option<&SecurityGroup>) -> GroupId {

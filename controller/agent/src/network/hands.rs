@@ -24,7 +24,7 @@ use super::naming;
 use super::plan::Wanted;
 use super::proxying;
 use super::reach::{Elsewhere, Reach};
-use super::routing::{lead_on, route_between};
+use super::routing::{lead_on, prepare_six, route_between};
 use super::terms::{addresses, guest, link, reservation, server};
 use crate::dns::Tenants;
 use crate::layout::{self, Layout};
@@ -131,6 +131,7 @@ impl Hands for HostHands {
             mtu: wanted.mtu,
             alias: wanted.owner.uid.clone(),
         };
+        prepare_six(&namespace, wanted).await?;
         let changes = links.ensure_bridge(&bridge).await.map_err(|source| link_failed("set up the bridge", source))?;
         let routes = route_between(&namespace, &bridge.name, wanted).await?;
         let led = lead_on(&links, &bridge.name, wanted).await?;
@@ -139,7 +140,7 @@ impl Hands for HostHands {
 
     async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let place = self.filter_place(wanted, &wanted.filter)?;
-        let guests = wanted.ports.iter().map(guest).collect::<Result<Vec<_>, _>>()?;
+        let guests = wanted.ports.iter().map(|port| guest(port, wanted)).collect::<Result<Vec<_>, _>>()?;
         let dir = self.layout.network(&wanted.owner.uid);
         // One that is lost or damaged means that the filter is written once more.
         let before: Stands = layout::recall(&dir, FILTER).unwrap_or_default();

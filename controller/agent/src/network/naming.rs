@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use ::dns::part;
 use host::link::Change;
 use host::nameserver::{self, Place};
+use ipnet::IpNet;
 
 use super::error::Error;
 use super::hands::HostHands;
 use super::plan::Wanted;
-use super::services::ranges;
 use super::terms::named;
 use crate::dns::plan::{Network, networks_part};
 
@@ -55,9 +55,11 @@ impl HostHands {
 }
 
 fn text_of(wanted: &Wanted) -> String {
+    let four = wanted.subnets.all().map(|subnet| IpNet::V4(subnet.range));
+    let ranges: Vec<IpNet> = four.chain(wanted.subnets.six().iter().map(|subnet| IpNet::V6(subnet.range))).collect();
     let network = Network {
         name: &wanted.owner.name,
-        ranges: &ranges(wanted),
+        ranges: &ranges,
         gateway: wanted.gateway.into(),
         domain: wanted.dns.domain.as_deref(),
         forward: wanted.dns.forward,

@@ -3,7 +3,7 @@
 //! How to get there is not planned here: every verb of `host` compares its own set with the kernel and tells what it changed.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crds::{Port, Subnets, TenantNetwork};
@@ -108,10 +108,12 @@ pub struct WantedPort {
     pub mac: [u8; 6],
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its address of IPv6.
+    pub six: Option<Ipv6Addr>,
     /// Name that DHCP hands out.
     pub hostname: String,
     /// What else its guest may speak under.
-    pub further: Vec<Ipv4Addr>,
+    pub further: Vec<IpAddr>,
     /// How fast its guest may be.
     pub rate: Rate,
     /// Groups that it names.
@@ -161,7 +163,7 @@ fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refuse
     let (mut admitted, mut refused) = (Vec::<WantedPort>::new(), Vec::new());
     let (mut addresses, mut macs) = (HashMap::new(), HashMap::new());
     for port in by_age {
-        let judged = wanted_port(port).and_then(|wanted| match wanted {
+        let judged = wanted_port(port, subnets).and_then(|wanted| match wanted {
             None => Ok(None),
             Some(wanted) => {
                 check_address(&wanted, subnets)?;
@@ -172,7 +174,8 @@ fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refuse
         match judged {
             Ok(None) => {}
             Ok(Some(wanted)) => {
-                addresses.insert(wanted.ip, wanted.name.clone());
+                addresses.insert(IpAddr::V4(wanted.ip), wanted.name.clone());
+                addresses.extend(wanted.six.map(|six| (IpAddr::V6(six), wanted.name.clone())));
                 macs.insert(wanted.mac, wanted.name.clone());
                 admitted.push(wanted);
             }
@@ -191,41 +194,61 @@ fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refuse
 
 fn check_address(port: &WantedPort, subnets: &Subnets) -> Result<(), Error> {
     let name = format!("Port {}", port.name);
-    let bad = |rule| Err(invalid(&name, "spec.ip", &port.ip.to_string(), rule));
-    match port.ip {
-        ip if subnets.is_gateway(ip) => bad("it is the network's own address"),
-        ip if !subnets.is_usable(ip) => bad("must be a usable address of the network's ranges"),
-        _ => Ok(()),
+    for (field, ip) in own(port) {
+        let bad = |rule| Err(invalid(&name, field, &ip.to_string(), rule));
+        match ip {
+            ip if subnets.is_gateway(ip) => return bad("it is the network's own address"),
+            ip if !subnets.is_usable(ip) => return bad("must be a usable address of the network's ranges"),
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// The port's own addresses, and where they are said.
+fn own(port: &WantedPort) -> impl Iterator<Item = (&'static str, IpAddr)> {
+    [("spec.ip", IpAddr::V4(port.ip))].into_iter().chain(port.six.map(|six| ("spec.ipv6", IpAddr::V6(six))))
 }
 
 fn check_alone(
     port: &WantedPort,
-    addresses: &HashMap<Ipv4Addr, String>,
+    addresses: &HashMap<IpAddr, String>,
     macs: &HashMap<[u8; 6], String>,
 ) -> Result<(), Error> {
     let taken = |field, other: &String| Error::Taken { port: port.name.clone(), field, other: other.clone() };
-    match (addresses.get(&port.ip), macs.get(&port.mac)) {
-        (Some(other), _) => Err(taken("spec.ip", other)),
-        (None, Some(other)) => Err(taken("spec.mac", other)),
-        (None, None) => Ok(()),
+    if let Some((field, other)) = own(port).find_map(|(field, ip)| Some((field, addresses.get(&ip)?))) {
+        return Err(taken(field, other));
+    }
+    match macs.get(&port.mac) {
+        Some(other) => Err(taken("spec.mac", other)),
+        None => Ok(()),
     }
 }
 
-pub(super) fn wanted_port(port: &Port) -> Result<Option<WantedPort>, Error> {
+/// A port as it says itself, in a network of these ranges: with what its card makes of them for itself.
+pub(super) fn wanted_port(port: &Port, subnets: &Subnets) -> Result<Option<WantedPort>, Error> {
     let (Some(ip), Some(mac)) = (&port.spec.ip, &port.spec.mac) else { return Ok(None) };
     let name = format!("Port {}", port.name_any());
     let uid = port.uid().unwrap_or_default();
     let further =
         port.spec.allowed_addresses.iter().map(|text| {
-            text.parse().map_err(|_| invalid(&name, "spec.allowedAddresses", text, "must be IPv4 addresses"))
+            text.parse().map_err(|_| invalid(&name, "spec.allowedAddresses", text, "must be IP addresses"))
         });
+    let mut further: Vec<IpAddr> = further.collect::<Result<_, _>>()?;
+    let mac = parse_mac(mac).ok_or_else(|| invalid(&name, "spec.mac", mac, "must be a unicast hardware address"))?;
+    let six =
+        port.spec.ipv6.as_ref().map(|text| {
+            text.parse::<Ipv6Addr>().map_err(|_| invalid(&name, "spec.ipv6", text, "must be an IPv6 address"))
+        });
+    let six = six.transpose()?;
+    further.extend(subnets.made_beside(six, mac).map(IpAddr::V6));
     Ok(Some(WantedPort {
-        further: further.collect::<Result<_, _>>()?,
+        further,
+        six,
         tap: names::tap(&uid),
         uid,
         name: port.name_any(),
-        mac: parse_mac(mac).ok_or_else(|| invalid(&name, "spec.mac", mac, "must be a unicast hardware address"))?,
+        mac,
         ip: ip.parse().map_err(|_| invalid(&name, "spec.ip", ip, "must be an IPv4 address"))?,
         rate: port
             .spec

@@ -1,15 +1,16 @@
 //! Who of a network is on other hosts, and whether a way there is needed: pure.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crds::mac::link_local;
 use crds::{Host, Port, TenantNetwork};
 use host::link::{Peer, stable_mac};
 use kube::ResourceExt;
 
 use super::further;
-use super::plan::{Wanted, wanted_port};
+use super::plan::{Wanted, WantedPort, wanted_port};
 
 /// The network beyond this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,16 +40,21 @@ pub struct Elsewhere {
     pub machine: Option<String>,
     /// Its addresses, and its host's.
     pub peer: Peer,
+    /// Its own address of IPv6.
+    pub six: Option<Ipv6Addr>,
     /// What else its guest may speak under, as others' guests may, too.
-    pub further: Vec<Ipv4Addr>,
+    pub further: Vec<IpAddr>,
     /// Of these, where it is reached from here: each leads to one place.
-    pub reached: Vec<Ipv4Addr>,
+    pub reached: Vec<IpAddr>,
+    /// Where it is known on its link, if guests have IPv6.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 impl Elsewhere {
     /// One for each address at which it is reached.
     pub fn entries(&self) -> impl Iterator<Item = Peer> {
-        let further = self.reached.iter().map(|address| Peer { address: *address, ..self.peer });
+        let six = self.six.into_iter().chain(self.link_local).map(IpAddr::V6);
+        let further = self.reached.iter().copied().chain(six).map(|address| Peer { address, ..self.peer });
         std::iter::once(self.peer).chain(further)
     }
 }
@@ -74,24 +80,26 @@ pub fn reach(
     ports.sort_by_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
     let mut macs: HashSet<[u8; 6]> = here.ports.iter().map(|port| port.mac).collect();
     macs.insert(stable_mac(&here.owner.uid));
-    let mut addresses: HashSet<Ipv4Addr> = here.ports.iter().map(|port| port.ip).collect();
-    addresses.extend(here.subnets.all().map(|subnet| subnet.gateway));
-    addresses.extend(here.services.addresses.iter().map(|one| one.address));
+    let own = |port: &WantedPort| port.six.map(IpAddr::V6).into_iter().chain([IpAddr::V4(port.ip)]);
+    let mut addresses: HashSet<IpAddr> = here.ports.iter().flat_map(own).collect();
+    addresses.extend(here.subnets.all().map(|subnet| IpAddr::V4(subnet.gateway)));
+    addresses.extend(here.services.addresses.iter().map(|one| IpAddr::V4(one.address)));
     let mut peers: Vec<(String, Elsewhere)> = Vec::new();
     for port in ports.iter().filter(|port| port.spec.host.as_deref().is_some_and(|host| host != me)) {
         let Some(host) = port.spec.host.as_ref().and_then(|host| hosts.get(host)) else { continue };
-        let Ok(Some(port)) = wanted_port(port) else { continue };
-        if here.subnets.around(port.ip).is_none() || macs.contains(&port.mac) || addresses.contains(&port.ip) {
+        let Ok(Some(port)) = wanted_port(port, &here.subnets) else { continue };
+        if here.subnets.around(port.ip).is_none() || macs.contains(&port.mac) || addresses.contains(&port.ip.into()) {
             continue;
         }
         macs.insert(port.mac);
-        addresses.insert(port.ip);
-        let peer = Peer { mac: port.mac, address: port.ip, host: *host };
+        addresses.insert(port.ip.into());
+        let usable = |six: &Ipv6Addr| here.subnets.is_usable(*six) && addresses.insert((*six).into());
+        let six = port.six.filter(usable);
+        let link_local = here.subnets.are_dual().then(|| link_local(port.mac));
+        let peer = Peer { mac: port.mac, address: port.ip.into(), host: *host };
         let (machine, further, groups) = (port.machine, port.further, port.groups);
-        peers.push((
-            port.name,
-            Elsewhere { hostname: port.hostname, machine, groups, peer, further, reached: Vec::new() },
-        ));
+        let (hostname, reached) = (port.hostname, Vec::new());
+        peers.push((port.name, Elsewhere { hostname, machine, groups, peer, six, further, reached, link_local }));
     }
     // Everybody's own first. Guests here ask each other for what they share, and of those elsewhere the oldest is found.
     addresses.extend(here.ports.iter().flat_map(|port| &port.further));
@@ -179,7 +187,9 @@ mod tests {
             with(4, "host2", &["10.9.0.101", "10.9.0.102"]),
         ];
         let Reach::Across { peers, .. } = reached(ports) else { panic!("others are elsewhere") };
-        let last = |all: &[Ipv4Addr]| all.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
+        let last = |all: &[IpAddr]| {
+            all.iter().map(|ip| ip.to_string().rsplit('.').next().unwrap().parse().unwrap()).collect::<Vec<u8>>()
+        };
         assert_eq!(peers.iter().map(|peer| last(&peer.reached)).collect::<Vec<_>>(), [[101], [102]]);
         assert_eq!(peers.iter().map(|peer| last(&peer.further)).collect::<Vec<_>>(), [[100, 101], [101, 102]]);
     }

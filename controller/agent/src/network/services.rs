@@ -4,7 +4,7 @@
 //! What each must know is in the objects, and in what the hosts say of their own ports' health.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crds::load_balancer::{BackendGroup, HealthCheck, Listener};
@@ -82,14 +82,14 @@ pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
         .collect();
     addresses.sort_by(|a, b| (a.address, &a.name).cmp(&(b.address, &b.name)));
     addresses.dedup_by_key(|one| one.address);
-    let holder = |ip: &Ipv4Addr| addresses.iter().find(|one| one.address == *ip).map(|one| one.name.clone());
-    let refuse = |port: &WantedPort, field: &'static str, address: Ipv4Addr, service: String| {
+    let holder = |ip: &IpAddr| addresses.iter().find(|one| IpAddr::V4(one.address) == *ip).map(|one| one.name.clone());
+    let refuse = |port: &WantedPort, field: &'static str, address: IpAddr, service: String| {
         let error = Error::OfService { port: port.name.clone(), field, address: address.to_string(), service };
         Refused { uid: port.uid.clone(), name: port.name.clone(), reason: error.category(), message: sentence(&error) }
     };
     for mut port in std::mem::take(&mut wanted.ports) {
-        if let Some(service) = holder(&port.ip) {
-            wanted.refused.push(refuse(&port, "spec.ip", port.ip, service));
+        if let Some(service) = holder(&port.ip.into()) {
+            wanted.refused.push(refuse(&port, "spec.ip", port.ip.into(), service));
             continue;
         }
         for address in std::mem::take(&mut port.further) {
@@ -201,7 +201,7 @@ fn reachable(wanted: &Wanted, port: &Port) -> Option<Ipv4Addr> {
     let uid = port.uid()?;
     let here = wanted.ports.iter().any(|one| one.uid == uid);
     let there = match &wanted.reach {
-        Reach::Across { peers, .. } => peers.iter().any(|one| one.peer.address == address),
+        Reach::Across { peers, .. } => peers.iter().any(|one| one.peer.address == IpAddr::V4(address)),
         Reach::Here | Reach::Unknown => false,
     };
     (here || there).then_some(address)

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crds::Subnet;
-use host::dnsmasq::{Range, Reservation, Server};
+use crds::mac::link_local;
+use crds::{Subnet, Subnet6};
+use host::dnsmasq::{Range, Range6, Reservation, Server};
 use host::guard::Guest;
 use host::link::LinkName;
 use ipnet::IpNet;
@@ -19,8 +20,10 @@ use super::reach::{Elsewhere, Reach};
 pub(super) fn addresses(wanted: &Wanted) -> Vec<IpNet> {
     let own = |subnet: &Subnet| IpNet::new(subnet.gateway.into(), subnet.range.prefix_len()).ok();
     let own = wanted.subnets.all().filter_map(own);
+    let six = |subnet: &Subnet6| IpNet::new(subnet.gateway.into(), subnet.range.prefix_len()).ok();
+    let six = wanted.subnets.six().iter().filter_map(six);
     let services = wanted.services.addresses.iter().map(|one| IpNet::from(IpAddr::V4(one.address)));
-    own.chain(services).collect()
+    own.chain(six).chain(services).collect()
 }
 
 /// The network as dnsmasq serves it.
@@ -33,6 +36,7 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
         owner: wanted.owner.uid.clone(),
         bridge: link(&wanted.bridge)?,
         ranges: wanted.subnets.all().map(served).collect(),
+        ranges6: wanted.subnets.six().iter().map(advertised).collect(),
         dns_servers: vec![wanted.gateway],
         // Those are the name server's, which listens where this would.
         names: false,
@@ -47,9 +51,15 @@ fn served(subnet: &Subnet) -> Range {
     Range { subnet: subnet.range, pool: None, router: Some(subnet.gateway) }
 }
 
-/// Who may say what at the port's tap.
-pub(super) fn guest(port: &WantedPort) -> Result<Guest, Error> {
-    Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: [&[port.ip][..], &port.further].concat() })
+fn advertised(subnet: &Subnet6) -> Range6 {
+    Range6 { subnet: subnet.range, autonomous: subnet.autonomous }
+}
+
+/// Who may say what at the port's tap: under its addresses, and in a network of IPv6 under the one that its card has on its link.
+pub(super) fn guest(port: &WantedPort, wanted: &Wanted) -> Result<Guest, Error> {
+    let six = wanted.subnets.are_dual().then(|| link_local(port.mac)).into_iter().chain(port.six);
+    let addresses = [IpAddr::V4(port.ip)].into_iter().chain(port.further.iter().copied()).chain(six.map(IpAddr::V6));
+    Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: addresses.collect() })
 }
 
 /// What the port is told by DHCP.
@@ -64,6 +74,7 @@ pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
         owner: port.uid.parse().map_err(|_| bad("metadata.uid", &port.uid))?,
         mac: Some(port.mac),
         address: port.ip,
+        six: port.six,
         // A port named with dots has no name in DHCP, unless it is given one.
         host_name: port.hostname.parse().ok(),
     })
@@ -71,18 +82,24 @@ pub(super) fn reservation(port: &WantedPort) -> Result<Reservation, Error> {
 
 /// Everybody on the network that has a name, here and elsewhere, and the services. A name that a port has is the port's.
 pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
-    let guest = |hostname: &str, machine: &Option<String>, address: Ipv4Addr| dns::part::Guest {
+    let guest = |hostname: &str, machine: &Option<String>, address: IpAddr| dns::part::Guest {
         name: hostname.to_owned(),
         aliases: machine.iter().cloned().collect(),
-        address: address.into(),
+        address,
     };
     let elsewhere: &[Elsewhere] = match &wanted.reach {
         Reach::Across { peers, .. } => peers,
         Reach::Unknown | Reach::Here => &[],
     };
-    let here = wanted.ports.iter().map(|port| guest(&port.hostname, &port.machine, port.ip));
-    let mut all: Vec<_> =
-        here.chain(elsewhere.iter().map(|port| guest(&port.hostname, &port.machine, port.peer.address))).collect();
+    let here = wanted.ports.iter().flat_map(|port| {
+        let own = [IpAddr::V4(port.ip)].into_iter().chain(port.six.map(IpAddr::V6));
+        own.map(|address| guest(&port.hostname, &port.machine, address))
+    });
+    let elsewhere = elsewhere.iter().flat_map(|port| {
+        let own = [port.peer.address].into_iter().chain(port.six.map(IpAddr::V6));
+        own.map(|address| guest(&port.hostname, &port.machine, address))
+    });
+    let mut all: Vec<_> = here.chain(elsewhere).collect();
     let taken: HashSet<String> = all.iter().map(|port| port.name.clone()).collect();
     all.extend(wanted.services.addresses.iter().filter_map(|one| {
         let mut names = iter::once(&one.name).chain(&one.balancers).filter(|name| !taken.contains(*name)).cloned();

@@ -11,6 +11,7 @@ mod house;
 mod names;
 mod overlay;
 mod routers;
+mod six;
 mod subnets;
 mod three_hosts;
 

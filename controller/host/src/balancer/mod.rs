@@ -52,7 +52,7 @@ pub struct Stands {
 /// nft's; until it succeeds what was there stands.
 pub async fn ensure(place: &Place, bridge: &LinkName, wanted: &Balancer, stands: &mut Stands) -> Result<Changes> {
     let mut changes = Changes::default();
-    changes.extend(show_bridged_packets(&place.namespace).await?);
+    changes.extend(show_bridged_packets(&place.namespace, false).await?);
     changes.extend(let_pass(place, bridge).await?);
     let services = wanted.services.len();
     let both = [

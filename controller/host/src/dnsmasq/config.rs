@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{Error, Reservation, Result};
 use crate::link::LinkName;
@@ -28,6 +28,8 @@ pub struct Server {
     pub bridge: LinkName,
     /// The network's ranges, one at least.
     pub ranges: Vec<Range>,
+    /// Its ranges of IPv6, for which it also advertises the network as router.
+    pub ranges6: Vec<Range6>,
     /// Name servers told to guests; empty: this dnsmasq.
     pub dns_servers: Vec<Ipv4Addr>,
     /// Whether it answers questions for names, too, and not DHCP alone.
@@ -53,6 +55,15 @@ pub struct Range {
     pub router: Option<Ipv4Addr>,
 }
 
+/// One of a network's ranges of IPv6. Addresses are given to reservations alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range6 {
+    /// The range, of /64 or longer; the bridge must have an address in it.
+    pub subnet: Ipv6Net,
+    /// Whether guests are told to make their address themselves, too: only in one of /64.
+    pub autonomous: bool,
+}
+
 impl Server {
     /// Refuses what dnsmasq would refuse, or worse, take.
     pub(super) fn check(&self, reservations: &[Reservation]) -> Result<()> {
@@ -64,12 +75,23 @@ impl Server {
                 return contradiction(format!("the pool {first} to {last} is no part of {subnet}"));
             }
         }
+        for Range6 { subnet, autonomous } in &self.ranges6 {
+            if subnet.prefix_len() < 64 || *autonomous && subnet.prefix_len() != 64 {
+                return contradiction(format!("{subnet} is no range that guests can be advertised"));
+            }
+        }
         let subnets: Vec<String> = self.ranges.iter().map(|range| range.subnet.to_string()).collect();
         let subnets = subnets.join(", ");
+        let mut sixes = std::collections::HashSet::new();
         let mut addresses = std::collections::HashSet::new();
         let mut macs = std::collections::HashSet::new();
         let mut owners = std::collections::HashSet::new();
-        for Reservation { owner, mac, address, .. } in reservations {
+        for Reservation { owner, mac, address, six, .. } in reservations {
+            if let Some(six) = six
+                && (!sixes.insert(six) || !self.ranges6.iter().any(|range| range.subnet.contains(six)))
+            {
+                return contradiction(format!("the address {six} is in no range, or reserved twice"));
+            }
             if !self.ranges.iter().any(|range| range.subnet.contains(address)) {
                 return contradiction(format!("the address {address} is not in {subnets}"));
             }
@@ -237,6 +259,11 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
         }
     }
     line("dhcp-option", &format_args!("option:mtu,{}", server.mtu));
+    for Range6 { subnet, autonomous } in &server.ranges6 {
+        let made = if *autonomous { "slaac," } else { "" };
+        let (first, length) = (subnet.network(), subnet.prefix_len());
+        line("dhcp-range", &format_args!("{first},static,{made}{length},{seconds}s"));
+    }
     if !server.dns_servers.is_empty() {
         let servers: Vec<String> = server.dns_servers.iter().map(ToString::to_string).collect();
         line("dhcp-option", &format_args!("option:dns-server,{}", servers.join(",")));
@@ -247,6 +274,9 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
     }
     server.upstream.iter().for_each(|upstream| line("server", upstream));
     text.push_str(SWITCHES);
+    if !server.ranges6.is_empty() {
+        text.push_str("enable-ra\n");
+    }
     text
 }
 
@@ -278,6 +308,7 @@ mod tests {
             owner: "network-1".into(),
             bridge: "br-1".parse().unwrap(),
             ranges: vec![range()],
+            ranges6: Vec::new(),
             dns_servers: Vec::new(),
             names: true,
             domain: Some("cluster.internal".parse().unwrap()),
@@ -325,6 +356,20 @@ mod tests {
                 "dhcp-option=tag:range1,option:router,10.2.0.126",
             ]
         );
+    }
+
+    #[test]
+    fn ranges_of_ipv6_are_advertised_and_without_any_nothing_is() {
+        let range = |text: &str, autonomous| Range6 { subnet: text.parse().unwrap(), autonomous };
+        let with = |ranges6| Server { ranges6, ..server() };
+        let text = render(&with(vec![range("fd00:1::/64", true), range("fd00:2::/80", false)]), &paths());
+        let more: Vec<&str> = text.lines().filter(|line| !render(&server(), &paths()).contains(line)).collect();
+        assert_eq!(
+            more,
+            ["dhcp-range=fd00:1::,static,slaac,64,3600s", "dhcp-range=fd00:2::,static,80,3600s", "enable-ra"]
+        );
+        assert!(with(vec![range("fd00::/80", true)]).check(&[]).is_err());
+        assert!(with(vec![range("fd00::/56", false)]).check(&[]).is_err());
     }
 
     #[test]

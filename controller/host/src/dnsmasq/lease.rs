@@ -1,12 +1,13 @@
 //! What dnsmasq has given, and to whom.
 //!
 //! A lease outlives its reservation. While it does, dnsmasq refuses the address to whoever it is reserved for next, so
-//! leases of addresses that have another holder now must be forgotten.
+//! leases of addresses that have another holder now must be forgotten. A lease of IPv6 names no hardware address, so it goes as soon as its
+//! address is reserved for nobody.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
@@ -55,16 +56,16 @@ fn text_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Leases that stand in the way of a reservation.
-pub(super) fn stale(paths: &Paths) -> Result<Vec<Lease>> {
+/// How many leases stand in the way of a reservation.
+pub(super) fn stale(paths: &Paths) -> Result<usize> {
     let holders = holders(&paths.hosts)?;
-    Ok(read(&paths.leases)?.into_iter().filter(|lease| is_stale(lease, &holders)).collect())
+    Ok(text_of(&paths.leases)?.lines().filter(|line| is_stale(line, &holders)).count())
 }
 
 /// Removes them from the file. Only while dnsmasq is stopped.
 pub(super) fn forget_stale(paths: &Paths) -> Result<()> {
     let (text, holders) = (text_of(&paths.leases)?, holders(&paths.hosts)?);
-    let stays = |line: &&str| Lease::parse(line).is_none_or(|lease| !is_stale(&lease, &holders));
+    let stays = |line: &&str| !is_stale(line, &holders);
     let kept: String = text.lines().filter(stays).map(|line| format!("{line}\n")).collect();
     if kept == text {
         return Ok(());
@@ -77,22 +78,28 @@ pub(super) fn forget_stale(paths: &Paths) -> Result<()> {
     rewritten().map_err(Error::file("write", &paths.leases))
 }
 
-/// A lease of a reserved address whose holder is another.
-fn is_stale(lease: &Lease, holders: &HashMap<Ipv4Addr, Mac>) -> bool {
-    holders.get(&lease.address).is_some_and(|mac| *mac != lease.mac)
+/// A lease of a reserved address whose holder is another, or one of IPv6 whose address nobody holds.
+fn is_stale(line: &str, holders: &HashMap<IpAddr, Mac>) -> bool {
+    match Lease::parse(line) {
+        Some(lease) => holders.get(&lease.address.into()).is_some_and(|mac| *mac != lease.mac),
+        // `expires iaid address name duid`.
+        None => {
+            let address = line.split_ascii_whitespace().nth(2).and_then(|word| word.parse::<Ipv6Addr>().ok());
+            address.is_some_and(|address| !holders.contains_key(&address.into()))
+        }
+    }
 }
 
 /// Holders of the reserved addresses, as the files tell that dnsmasq reads.
-fn holders(directory: &Path) -> Result<HashMap<Ipv4Addr, Mac>> {
+fn holders(directory: &Path) -> Result<HashMap<IpAddr, Mac>> {
     let mut holders = HashMap::new();
     for entry in fs::read_dir(directory).map_err(Error::file("read", directory))? {
         let path = entry.map_err(Error::file("read", directory))?.path();
         let text = text_of(&path)?;
         let mut fields = text.trim().split(',');
-        if let (Some(mac), Some(address)) = (fields.next().and_then(parse_mac), fields.next())
-            && let Ok(address) = address.parse()
-        {
-            holders.insert(address, mac);
+        if let Some(mac) = fields.next().and_then(parse_mac) {
+            let addresses = fields.filter_map(|field| field.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+            holders.extend(addresses.map(|address| (address, mac)));
         }
     }
     Ok(holders)
@@ -113,17 +120,21 @@ mod tests {
 
     #[test]
     fn only_a_lease_with_another_holder_is_stale() {
-        let lease = Lease { expires: 0, mac: [2, 0, 0, 0, 0, 7], address: Ipv4Addr::new(10, 1, 0, 7) };
-        let held_by = |mac| HashMap::from([(lease.address, mac)]);
-        assert!(!is_stale(&lease, &HashMap::new()));
-        assert!(!is_stale(&lease, &held_by(lease.mac)));
-        assert!(is_stale(&lease, &held_by([2, 0, 0, 0, 0, 8])));
+        let lease = "0 02:00:00:00:00:07 10.1.0.7 node01 01:02";
+        let held_by = |mac| HashMap::from([(IpAddr::from([10, 1, 0, 7]), mac)]);
+        assert!(!is_stale(lease, &HashMap::new()));
+        assert!(!is_stale(lease, &held_by([2, 0, 0, 0, 0, 7])));
+        assert!(is_stale(lease, &held_by([2, 0, 0, 0, 0, 8])));
+        let six = "0 7 fd00::7 node01 00:03:00:01:02:00:00:00:00:07";
+        assert!(is_stale(six, &HashMap::new()));
+        assert!(!is_stale(six, &HashMap::from([("fd00::7".parse().unwrap(), [2, 0, 0, 0, 0, 7])])));
+        assert!(!is_stale("duid 00:01:00:01", &HashMap::new()));
     }
 
     proptest! {
         #[test]
         fn any_line_is_read_without_panic(line in ".{0,80}") {
-            let _ = Lease::parse(&line);
+            let _ = is_stale(&line, &HashMap::new());
         }
     }
 }

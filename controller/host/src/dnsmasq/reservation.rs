@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub struct Reservation {
     pub mac: Option<Mac>,
     /// Address it gets.
     pub address: Ipv4Addr,
+    /// Address of IPv6 that it gets.
+    pub six: Option<Ipv6Addr>,
     /// Name it is found under.
     pub host_name: Option<HostName>,
 }
@@ -90,7 +92,8 @@ pub(super) fn write(
 fn host_line(reservation: &Reservation) -> Option<String> {
     let mac: Vec<String> = reservation.mac?.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = reservation.host_name.as_ref().map(|name| format!(",{name}")).unwrap_or_default();
-    Some(format!("{},{}{name}\n", mac.join(":"), reservation.address))
+    let six = reservation.six.map(|six| format!(",[{six}]")).unwrap_or_default();
+    Some(format!("{},{}{six}{name}\n", mac.join(":"), reservation.address))
 }
 
 fn name_line(server: &Server, reservation: &Reservation) -> Option<String> {
@@ -172,6 +175,7 @@ mod tests {
             owner: "network-1".into(),
             bridge: "br-1".parse().unwrap(),
             ranges: Vec::new(),
+            ranges6: Vec::new(),
             dns_servers: Vec::new(),
             names: true,
             domain: domain.map(|domain| domain.parse().unwrap()),
@@ -186,6 +190,7 @@ mod tests {
             owner: Uuid::from_u128(u128::from(number)),
             mac: Some([2, 0, 0, 0, 0, number]),
             address: Ipv4Addr::new(10, 1, 0, number),
+            six: None,
             host_name: name.map(|name| name.parse().unwrap()),
         }
     }
@@ -201,6 +206,8 @@ mod tests {
     fn a_reservation_is_a_line_each() {
         let one = reservation(7, Some("node01"));
         assert_eq!(host_line(&one).unwrap(), "02:00:00:00:00:07,10.1.0.7,node01\n");
+        let both = Reservation { six: "fd00::7".parse().ok(), ..one.clone() };
+        assert_eq!(host_line(&both).unwrap(), "02:00:00:00:00:07,10.1.0.7,[fd00::7],node01\n");
         assert_eq!(host_line(&Reservation { mac: None, ..one.clone() }), None, "a name alone leases nothing");
         assert_eq!(name_line(&server(Some("a.b")), &one).unwrap(), "10.1.0.7 node01.a.b node01\n");
         assert_eq!(name_line(&server(None), &one).unwrap(), "10.1.0.7 node01\n");

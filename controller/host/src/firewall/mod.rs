@@ -48,7 +48,7 @@ const FAMILIES: [Family; 2] = [Family::Bridge, Family::Inet];
 pub async fn ensure(place: &Place, policy: &Policy, stands: &mut Stands) -> Result<Changes> {
     let mut changes = Changes::default();
     if policy.stateful {
-        changes.extend(show_bridged_packets(&place.namespace).await?);
+        changes.extend(show_bridged_packets(&place.namespace, policy.six).await?);
     }
     let mut wanted = render::table(&place.table, policy);
     let found = nft::look(place).await?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use traffic::Traffic;
 
@@ -19,6 +19,8 @@ pub struct Policy {
     pub groups: Vec<Group>,
     /// The network's own addresses: DHCP with them is nobody's to forbid.
     pub gateways: Vec<Ipv4Addr>,
+    /// Whether guests have IPv6, too; where they have not nothing speaks of it, and nothing of it passes.
+    pub six: bool,
     /// Whether answers can be told from questions here. Where they cannot every guest must be closed.
     pub stateful: bool,
     /// Whether all members have been heard; none is taken out before.
@@ -64,7 +66,7 @@ pub struct Group {
     /// What its members may do.
     pub rules: Vec<Rule>,
     /// Its members' addresses, on whichever host.
-    pub members: BTreeSet<Ipv4Addr>,
+    pub members: BTreeSet<IpAddr>,
 }
 
 /// What is allowed.
@@ -93,7 +95,7 @@ pub enum Remote {
     /// Whoever.
     Anybody,
     /// Who has an address of the range.
-    Range(Ipv4Net),
+    Range(IpNet),
     /// A group's members.
     Members(GroupId),
 }

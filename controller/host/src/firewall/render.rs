@@ -1,5 +1,7 @@
 //! The table of a policy.
 
+use std::net::IpAddr;
+
 use traffic::Traffic;
 
 use super::policy::{Access, Direction, Group, GroupId, Policy, Remote, Rule};
@@ -25,7 +27,7 @@ const RECEIVED_BY: &str = "received_by";
 pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
     let mut table = Table::default();
     if policy.stateful {
-        table.beside = answers(name);
+        table.beside = answers(name, policy.six);
     }
     for map in [SAID_BY, HEARD_BY] {
         table.sets.insert(map.to_owned(), "type ifname : verdict".to_owned());
@@ -35,7 +37,7 @@ pub(super) fn table(name: &LinkName, policy: &Policy) -> Table {
     }
     base_chains(&mut table, policy);
     for group in &policy.groups {
-        add_group(&mut table, group);
+        add_group(&mut table, group, policy.six);
     }
     for guest in &policy.guests {
         let mut lead = |map: &str, to: String| {
@@ -66,18 +68,33 @@ fn limit_of(megabits: u32) -> String {
 
 /// The table that marks what belongs to a conversation begun by the other side: after connection tracking has looked (-200),
 /// before anybody translates addresses (-100).
-pub(super) fn answers(name: &LinkName) -> String {
+pub(super) fn answers(name: &LinkName, six: bool) -> String {
+    let about_six = match six {
+        true => format!("ct state related meta l4proto ipv6-icmp meta mark set meta mark or {ABOUT:#x}\n    "),
+        false => String::new(),
+    };
     let chain = |hook, check: String| {
         format!(
             "  chain {hook} {{\n    type filter hook {hook} priority -150; policy accept;\n    \
              ct direction reply meta mark set meta mark or {ANSWER:#x}\n    \
-             ct state related ip protocol icmp meta mark set meta mark or {ABOUT:#x}\n    {check}\n  }}\n"
+             ct state related ip protocol icmp meta mark set meta mark or {ABOUT:#x}\n    {about_six}{check}\n  }}\n"
         )
     };
     let asked = format!("meta mark and {CHECK:#x} == {CHECK:#x} ct mark set ct mark or {CHECK:#x}");
     let answered = format!("ct mark and {CHECK:#x} == {CHECK:#x} meta mark set meta mark or {CHECK:#x}");
     format!("table inet {name} {{\n{}{}}}\n", chain("prerouting", answered), chain("output", asked))
 }
+
+/// What finding neighbours and an address takes, which is nobody's to forbid: the guard has seen that each speaks for itself alone, and that
+/// no guest advertises a router or serves addresses (RFC 4890, 4.3).
+const SAID_OF_SIX: [&str; 2] = [
+    "ether type ip6 icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept",
+    "ether type ip6 ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept",
+];
+const HEARD_OF_SIX: [&str; 2] = [
+    "ether type ip6 icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+    "ether type ip6 ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
+];
 
 /// Where packets come by. What no map knows is a guest without groups, or no guest, and goes on.
 fn base_chains(table: &mut Table, policy: &Policy) {
@@ -88,10 +105,13 @@ fn base_chains(table: &mut Table, policy: &Policy) {
         all.extend(lines);
         all
     };
-    let passes = |limit: String, dhcp: String, map: String| {
+    let passes = |limit: String, dhcp: String, six: &[&str], map: String| {
         let about = format!("meta mark and {ABOUT:#x} == {ABOUT:#x} accept");
         let check = format!("meta mark and {CHECK:#x} == {CHECK:#x} accept");
-        vec![limit, "ether type arp accept".to_owned(), about, check, dhcp, map]
+        let six = six.iter().filter(|_| policy.six).map(|line| (*line).to_owned());
+        let mut all = vec![limit, "ether type arp accept".to_owned(), about, check, dhcp];
+        all.extend(six.chain([map]));
+        all
     };
     let asked = format!("ip daddr {{ 255.255.255.255, {gateways} }} udp sport 68 udp dport 67 accept");
     let served = format!("ip saddr {{ {gateways} }} udp sport 67 udp dport 68 accept");
@@ -101,23 +121,35 @@ fn base_chains(table: &mut Table, policy: &Policy) {
         "fresh".to_owned(),
         chain("prerouting", -400, vec![format!("meta mark set meta mark and {nothing:#x}")]),
     );
-    let said = passes(format!("limit name iifname map @{SENT_BY} drop"), asked, format!("iifname vmap @{SAID_BY}"));
+    let said = passes(
+        format!("limit name iifname map @{SENT_BY} drop"),
+        asked,
+        &SAID_OF_SIX,
+        format!("iifname vmap @{SAID_BY}"),
+    );
     table.chains.insert("said".to_owned(), chain("prerouting", 100, said));
     // Before br_netfilter's last, which confirms the connection: what is dropped here never was one.
-    let heard =
-        passes(format!("limit name oifname map @{RECEIVED_BY} drop"), served, format!("oifname vmap @{HEARD_BY}"));
+    let limit = format!("limit name oifname map @{RECEIVED_BY} drop");
+    let heard = passes(limit, served, &HEARD_OF_SIX, format!("oifname vmap @{HEARD_BY}"));
     table.chains.insert("heard".to_owned(), chain("postrouting", 0, heard));
 }
 
-fn add_group(table: &mut Table, group: &Group) {
-    let members = format!("members_{}", group.id);
-    table.sets.insert(members.clone(), "type ipv4_addr".to_owned());
-    let element = |ip: &std::net::Ipv4Addr| Element { set: members.clone(), key: ip.to_string(), leads_to: None };
-    table.elements.extend(group.members.iter().map(element));
+fn add_group(table: &mut Table, group: &Group, six: bool) {
+    let families = if six { &FOUR_AND_SIX[..] } else { &FOUR_AND_SIX[..1] };
+    for family in families {
+        let members = family.members_of(group.id);
+        table.sets.insert(members.clone(), format!("type {}", family.of_address));
+        let of_it = group.members.iter().filter(|ip| family.is_of(ip));
+        let element = |ip: &IpAddr| Element { set: members.clone(), key: ip.to_string(), leads_to: None };
+        table.elements.extend(of_it.map(element));
+    }
     for (way, direction) in [("in", Direction::Ingress), ("out", Direction::Egress)] {
         let of_it = || group.rules.iter().filter(move |rule| rule.direction == direction);
-        table.chains.insert(format!("{way}_{}", group.id), of_it().map(question).collect());
-        table.chains.insert(format!("{way}_back_{}", group.id), of_it().filter_map(answer).collect());
+        let each = |line: fn(&Rule, &Family) -> Option<String>| {
+            of_it().flat_map(|rule| families.iter().filter_map(move |family| line(rule, family))).collect()
+        };
+        table.chains.insert(format!("{way}_{}", group.id), each(question));
+        table.chains.insert(format!("{way}_back_{}", group.id), each(answer));
     }
 }
 
@@ -156,55 +188,114 @@ fn combination(policy: &Policy, access: &Access) -> Option<(String, Chains)> {
     Some((mark, chains))
 }
 
-/// What begins a conversation that the rule allows.
-fn question(rule: &Rule) -> String {
+/// The words of one family of addresses.
+struct Family {
+    /// Its packets.
+    word: &'static str,
+    /// Its addresses, as a set's type.
+    of_address: &'static str,
+    /// How its protocols are told.
+    protocol: &'static str,
+    /// Its ICMP.
+    icmp: &'static str,
+    /// Before a group's mark in the name of its members' set.
+    members: &'static str,
+    /// ICMP that asks, and what answers it: RFC 792 and RFC 950, RFC 4443.
+    answers: &'static [(u8, u8)],
+}
+
+/// Guests cannot say anything behind IPv6's further headers, so the next header is the protocol, unless it is a fragment's.
+const FOUR_AND_SIX: [Family; 2] = [
+    Family {
+        word: "ip",
+        of_address: "ipv4_addr",
+        protocol: "ip protocol",
+        icmp: "icmp",
+        members: "members_",
+        answers: &[(8, 0), (13, 14), (15, 16), (17, 18)],
+    },
+    Family {
+        word: "ip6",
+        of_address: "ipv6_addr",
+        protocol: "meta l4proto",
+        icmp: "icmpv6",
+        members: "members6_",
+        answers: &[(128, 129)],
+    },
+];
+
+impl Family {
+    fn is_of(&self, ip: &IpAddr) -> bool {
+        ip.is_ipv6() == (self.word == "ip6")
+    }
+
+    fn members_of(&self, group: GroupId) -> String {
+        format!("{}{group}", self.members)
+    }
+
+    /// Type of this family's ICMP that the traffic is, if it is that.
+    fn icmp_of(&self, traffic: Traffic) -> Option<(u8, Option<u8>)> {
+        match traffic {
+            Traffic::Icmp(kind, code) if self.word == "ip" => Some((kind, code)),
+            Traffic::Icmp6(kind, code) if self.word == "ip6" => Some((kind, code)),
+            _ => None,
+        }
+    }
+}
+
+/// What begins a conversation that the rule allows; nothing does where the family has none such.
+fn question(rule: &Rule, family: &Family) -> Option<String> {
     let side = match rule.direction {
         Direction::Ingress => "saddr",
         Direction::Egress => "daddr",
     };
-    let said = match rule.traffic {
-        Traffic::Icmp(kind, Some(code)) => Some(format!("icmp type {kind} icmp code {code}")),
-        Traffic::Icmp(kind, None) => Some(format!("icmp type {kind}")),
-        traffic => said(traffic, "dport"),
+    let icmp = family.icmp;
+    let said = match family.icmp_of(rule.traffic) {
+        Some((kind, Some(code))) => Some(format!("{icmp} type {kind} {icmp} code {code}")),
+        Some((kind, None)) => Some(format!("{icmp} type {kind}")),
+        None => said(rule.traffic, "dport", family)?,
     };
-    line(side, rule.remote, said)
+    line(side, rule.remote, said, family)
 }
 
 /// What answers it; nothing does where there are no answers.
-fn answer(rule: &Rule) -> Option<String> {
+fn answer(rule: &Rule, family: &Family) -> Option<String> {
     let side = match rule.direction {
         Direction::Ingress => "daddr",
         Direction::Egress => "saddr",
     };
-    let said = match rule.traffic {
-        // Echo, timestamp, information and address mask: RFC 792 and RFC 950.
-        Traffic::Icmp(kind, _) => {
-            let answer = [(8, 0), (13, 14), (15, 16), (17, 18)].into_iter().find(|(asked, _)| *asked == kind)?.1;
-            Some(format!("icmp type {answer}"))
+    let said = match family.icmp_of(rule.traffic) {
+        Some((kind, _)) => {
+            let answer = family.answers.iter().find(|(asked, _)| *asked == kind)?.1;
+            Some(format!("{} type {answer}", family.icmp))
         }
-        traffic => said(traffic, "sport"),
+        None => said(rule.traffic, "sport", family)?,
     };
-    Some(line(side, rule.remote, said))
+    line(side, rule.remote, said, family)
 }
 
-fn said(traffic: Traffic, end: &str) -> Option<String> {
-    match traffic {
-        Traffic::Any | Traffic::Icmp(..) => None,
-        Traffic::Protocol(number) => Some(format!("ip protocol {number}")),
+/// What is said besides who says it, if anything; none at all for the other family's ICMP.
+fn said(traffic: Traffic, end: &str, family: &Family) -> Option<Option<String>> {
+    Some(match traffic {
+        Traffic::Icmp(..) | Traffic::Icmp6(..) => return None,
+        Traffic::Any => None,
+        Traffic::Protocol(number) => Some(format!("{} {number}", family.protocol)),
         Traffic::Ports(transport, first, last) if first == last => Some(format!("{transport} {end} {first}")),
         Traffic::Ports(transport, first, last) => Some(format!("{transport} {end} {first}-{last}")),
-    }
+    })
 }
 
-fn line(side: &str, remote: Remote, said: Option<String>) -> String {
+fn line(side: &str, remote: Remote, said: Option<String>, family: &Family) -> Option<String> {
+    let word = family.word;
     let whom = match remote {
         Remote::Anybody => None,
+        Remote::Range(range) if !family.is_of(&range.addr()) => return None,
         Remote::Range(range) if range.prefix_len() == 0 => None,
-        Remote::Range(range) => Some(format!("ip {side} {}", range.trunc())),
-        Remote::Members(group) => Some(format!("ip {side} @members_{group}")),
+        Remote::Range(range) => Some(format!("{word} {side} {}", range.trunc())),
+        Remote::Members(group) => Some(format!("{word} {side} @{}", family.members_of(group))),
     };
-    let all = ["ether type ip".to_owned()].into_iter().chain(whom).chain(said).chain(["accept".to_owned()]);
-    all.collect::<Vec<_>>().join(" ")
+    let all = [format!("ether type {word}")].into_iter().chain(whom).chain(said).chain(["accept".to_owned()]);
+    Some(all.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! One table of the kernel's packet filter for each network of a host, in the network's namespace and at the very entry of
 //! its bridge. What comes from a tap passes only with that tap's own hardware address, as IPv4 from its own addresses or
 //! as ARP that speaks for them. A guest serves no DHCP. Everything else a guest could send (other protocols, VLAN tags) is
-//! dropped, for nothing in a network needs it. What comes by another way, from the bridge itself or from other hosts, was
+//! dropped, for nothing in a network needs it. Where guests have IPv6 the same is true of it, and of neighbour discovery (RFC 4861): who
+//! asks and who answers must have the address that asks or is answered for, guests advertise no router, redirect nobody and
+//! serve no DHCPv6, and what could hide all that behind further headers is dropped (RFC 6105, RFC 7113). What comes by another way, from the bridge itself or from other hosts, was
 //! checked where it began.
 //!
 //! ```text
@@ -18,7 +20,7 @@
 mod render;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +36,8 @@ pub struct Guest {
     pub tap: LinkName,
     /// Its hardware address.
     pub mac: Mac,
-    /// Its addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Its addresses; those of IPv6 with the one by which it is known on its link.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// How the table's rules were listed after they were written: to be kept across restarts, and handed in the next time.
@@ -51,11 +53,12 @@ pub struct Stands {
 /// # Errors
 /// nft's; until it succeeds what was there stands.
 pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Result<Changes> {
+    let rules = render::Rules::of(guests);
     let wanted = render::elements(guests);
     let found = nft::look_in(place, Family::Bridge).await?;
-    let written = render::digest();
+    let written = rules.digest();
     if found.rules.is_none() || found.rules != stands.listed || stands.written != written {
-        write(place, "write the table", render::table(&place.table, &wanted)).await?;
+        write(place, "write the table", rules.table(&place.table, &wanted)).await?;
         *stands = Stands { written, listed: nft::look_in(place, Family::Bridge).await?.rules.clone() };
         let message = format!("wrote the packet filter {} for {} ports", place.table, guests.len());
         return Ok(Change::new("FilterWritten", message).into());

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::IpNet;
+use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -49,7 +50,11 @@ impl Links {
                 done.map_err(|error| failure(&format!("set {properties:?} of"), name.as_str(), error))
             }
             Step::AddAddress(address) => {
-                let request = self.handle.address().add(existing()?, address.addr(), address.prefix_len());
+                let mut request = self.handle.address().add(existing()?, address.addr(), address.prefix_len());
+                if let IpNet::V6(_) = address {
+                    // Every host that carries a network has this address: nobody is asked whether it is free.
+                    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+                }
                 let done = request.execute().await;
                 done.map_err(|error| failure(&format!("add address {address} to"), name.as_str(), error))
             }

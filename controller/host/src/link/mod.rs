@@ -25,6 +25,7 @@ mod peers;
 mod plan;
 mod reflect;
 mod routes;
+mod six;
 mod vxlan;
 mod watch;
 
@@ -36,6 +37,7 @@ pub(crate) use pass_on::SETTINGS;
 pub use pass_on::ensure_passing_on;
 pub use peers::Peer;
 pub use routes::Route;
+pub use six::{ensure_no_own_addresses, ensure_router};
 pub use vxlan::{VXLAN_OVERHEAD, VXLAN_PORT, Vxlan};
 pub use watch::{Watch, watch_namespace};
 

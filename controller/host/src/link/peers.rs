@@ -12,7 +12,7 @@
 //! messages. What is in them by hand (or left by us) and not wanted goes; what the kernel learned of guests here stays.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
 use netlink_packet_route::AddressFamily;
@@ -32,7 +32,7 @@ pub struct Peer {
     /// Hardware address of its card.
     pub mac: Mac,
     /// Its address in the network.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its host's address on the underlay.
     pub host: Ipv4Addr,
 }
@@ -45,17 +45,18 @@ enum Entry {
     /// Of the bridge, on the tunnel's port; whether it is sticky.
     Port(Mac, bool),
     /// Of the bridge's neighbours.
-    Neighbour(Ipv4Addr, Mac),
+    Neighbour(IpAddr, Mac),
 }
 
 impl Entry {
     /// What tells entries of one table apart: writing an entry replaces the one with the same key.
-    fn key(&self) -> (u8, u64) {
-        let number = |mac: &Mac| mac.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    fn key(&self) -> (u8, u128) {
+        let number = |mac: &Mac| mac.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte));
         match self {
             Entry::Tunnel(mac, _) => (0, number(mac)),
             Entry::Port(mac, _) => (1, number(mac)),
-            Entry::Neighbour(address, _) => (2, u32::from(*address).into()),
+            Entry::Neighbour(IpAddr::V4(address), _) => (2, u32::from(*address).into()),
+            Entry::Neighbour(IpAddr::V6(address), _) => (3, u128::from(*address)),
         }
     }
 }
@@ -70,7 +71,7 @@ struct Plan {
 fn plan(peers: &[Peer], found: &HashSet<Entry>) -> Plan {
     let wanted: HashSet<Entry> = peers.iter().flat_map(entries).collect();
     let write: Vec<Entry> = wanted.difference(found).copied().collect();
-    let replaced: HashSet<(u8, u64)> = write.iter().map(Entry::key).collect();
+    let replaced: HashSet<(u8, u128)> = write.iter().map(Entry::key).collect();
     let remove = found.difference(&wanted).filter(|entry| !replaced.contains(&entry.key())).copied().collect();
     Plan { remove, write }
 }
@@ -124,7 +125,8 @@ impl Links {
     }
 
     async fn neighbours(&self, bridge: &LinkName, index: u32) -> Result<HashSet<Entry>> {
-        let messages = self.dump(bridge, AddressFamily::Inet, index).await?;
+        let mut messages = self.dump(bridge, AddressFamily::Inet, index).await?;
+        messages.extend(self.dump(bridge, AddressFamily::Inet6, index).await?);
         Ok(messages.iter().filter(|message| message.header.ifindex == index).filter_map(to_neighbour).collect())
     }
 
@@ -149,7 +151,7 @@ impl Links {
                 .add_bridge(index, mac)
                 .flags(NeighbourFlags::Controller | NeighbourFlags::Sticky)
                 .state(NeighbourState::Noarp),
-            Entry::Neighbour(address, mac) => table.add(index, (*address).into()).link_layer_address(mac),
+            Entry::Neighbour(address, mac) => table.add(index, *address).link_layer_address(mac),
         };
         let done = request.replace().execute().await;
         done.map_err(|error| failure(&format!("write {entry:?} at"), tunnel.as_str(), error))
@@ -170,7 +172,7 @@ impl Links {
                 message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
             }
             Entry::Neighbour(address, _) => {
-                message.header.family = AddressFamily::Inet;
+                message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
                 message.attributes.push(NeighbourAttribute::Destination((*address).into()));
             }
         }
@@ -197,12 +199,13 @@ fn mac_of(message: &NeighbourMessage) -> Option<Mac> {
     })
 }
 
-fn destination_of(message: &NeighbourMessage) -> Option<Ipv4Addr> {
+fn destination_of(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some((*address).into()),
         // In a forwarding table, whose family is the bridge's, the address comes as bare bytes.
         NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from)
+            <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from)
         }
         _ => None,
     })
@@ -212,7 +215,8 @@ fn destination_of(message: &NeighbourMessage) -> Option<Ipv4Addr> {
 fn to_forwarding(message: &NeighbourMessage) -> Option<Entry> {
     let mac = mac_of(message)?;
     if message.header.flags.contains(NeighbourFlags::Own) {
-        return Some(Entry::Tunnel(mac, destination_of(message)));
+        let to = destination_of(message).and_then(|to| if let IpAddr::V4(host) = to { Some(host) } else { None });
+        return Some(Entry::Tunnel(mac, to));
     }
     let of_bridge = message.attributes.iter().any(|one| matches!(one, NeighbourAttribute::Controller(_)));
     let sticky = message.header.flags.contains(NeighbourFlags::Sticky) && state(message) & NUD_NOARP != 0;
@@ -237,7 +241,7 @@ mod tests {
     fn peer(number: u8, host: u8) -> Peer {
         Peer {
             mac: [2, 0, 0, 0, 0, number],
-            address: Ipv4Addr::new(10, 0, 0, number),
+            address: IpAddr::from([10, 0, 0, number]),
             host: Ipv4Addr::new(100, 64, 0, host),
         }
     }
@@ -252,6 +256,15 @@ mod tests {
         assert_eq!(plan(&many, &of(&many)), Plan::default());
         let step = plan(&many, &of(&many[1..]));
         assert_eq!((step.write.len(), step.remove.len()), (3, 0));
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_one_entry_more() {
+        let (four, six) = (peer(7, 1), Peer { address: "fd00::7".parse().unwrap(), ..peer(7, 1) });
+        let step = plan(&[four, six], &of(&[four]));
+        assert_eq!((step.write, step.remove.len()), (vec![Entry::Neighbour(six.address, six.mac)], 0));
+        let back = plan(&[four], &of(&[four, six]));
+        assert_eq!((back.remove, back.write.len()), (vec![Entry::Neighbour(six.address, six.mac)], 0));
     }
 
     #[test]

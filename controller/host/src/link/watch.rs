@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::netns::{self, Namespace};
 
-const GROUPS: [MulticastGroup; 8] = [
+const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
@@ -25,6 +25,7 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Route,
     // Whether a link passes on.
     MulticastGroup::Ipv4Netconf,
+    MulticastGroup::Ipv6Netconf,
 ];
 
 /// Rules and sets of the packet filter (`NFNLGRP_NFTABLES`).

@@ -31,6 +31,7 @@ fn reserve(number: u8, host: &str) -> Reservation {
         owner: Uuid::from_u128(u128::from(number)),
         mac: Some(mac(number)),
         address: [10, 1, 0, number].into(),
+        six: None,
         host_name: Some(host.parse().unwrap()),
     }
 }
@@ -63,6 +64,7 @@ impl Network {
                 pool: None,
                 router: Some([10, 1, 0, 1].into()),
             }],
+            ranges6: Vec::new(),
             dns_servers: Vec::new(),
             names: true,
             domain: Some("lab.internal".parse().unwrap()),

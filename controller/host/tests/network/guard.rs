@@ -1,12 +1,14 @@
 //! What a guest says under another's name goes nowhere, what it says under its own goes on, and who changes the rules
 //! changes nothing for long.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use host::guard::{self, Guest, Place, Stands};
 use host::link::{Bridge, Changes, LinkName, watch_namespace};
 use host::tap::{Spec, Tap};
 
 use crate::lab::{DEADLINE, Room};
-use crate::overlay::lab::{mac, received, send, through, udp as packet};
+use crate::overlay::lab::{discovery, link_local, mac, packet6, received, send, six, through, udp as packet};
 
 const NOBODY: [u8; 6] = [0x52, 0x54, 0, 9, 9, 9];
 const ALL: [u8; 6] = [0xff; 6];
@@ -21,7 +23,7 @@ fn ip(number: u8) -> [u8; 4] {
 }
 
 fn guest(number: u8) -> Guest {
-    Guest { tap: name(&format!("tap{number}")), mac: mac(number), addresses: vec![ip(number).into()] }
+    Guest { tap: name(&format!("tap{number}")), mac: mac(number), addresses: vec![IpAddr::from(ip(number))] }
 }
 
 /// A network of one host with two guests.
@@ -127,10 +129,86 @@ async fn a_guest_is_heard_as_itself_alone() {
     assert!(network.passes(&udp(other, NOBODY, ip(1), ip(11), (67, 68))).await);
 }
 
+fn with_six(number: u8) -> Guest {
+    let mut guest = guest(number);
+    guest.addresses.extend([six(number), link_local(number)].map(IpAddr::V6));
+    guest
+}
+
+/// From the first guest's card to everybody's.
+fn ether6(from: Ipv6Addr, to: Ipv6Addr, protocol: u8, data: &[u8]) -> Vec<u8> {
+    [&mac(11)[..], &mac(10), &packet6(from, to, protocol, &[data, MARK].concat())].concat()
+}
+
+/// UDP's header.
+fn ports(from: u16, to: u16) -> Vec<u8> {
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 8 + MARK.len() as u8, 0, 0]].concat()
+}
+
+#[tokio::test]
+async fn a_guest_is_heard_as_itself_alone_by_ipv6() {
+    let mut network = Network::new().await;
+    network.ensure(&[with_six(10), with_six(11)]).await;
+    assert!(network.ensure(&[with_six(10), with_six(11)]).await.is_empty(), "what was written is what is listed");
+    let (me, other, nobody) = (six(10), six(11), Ipv6Addr::UNSPECIFIED);
+    let (on_link, all, asked) = (link_local(10), "ff02::1".parse().unwrap(), "ff02::1:ff00:b".parse().unwrap());
+    let gateway: Ipv6Addr = "fd00:1::1".parse().unwrap();
+    let about = |kind: u8, target| discovery(kind, target, &[]);
+    // The protocol that follows, and that its own header is all there is of it.
+    let behind = |protocol: u8, data: &[u8]| [&[protocol, 0, 0, 0, 0, 0, 0, 0][..], data].concat();
+    let twice = |protocol: u8, data: &[u8]| behind(60, &behind(protocol, data));
+    let forged = [
+        ("another's address", ether6(other, other, 17, &ports(1, 2))),
+        ("another's address on the link", ether6(link_local(11), other, 17, &ports(1, 2))),
+        ("the gateway's address", ether6(gateway, other, 17, &ports(1, 2))),
+        ("an address of nobody", ether6(six(77), other, 17, &ports(1, 2))),
+        ("no address", ether6(nobody, all, 17, &ports(1, 2))),
+        ("a router's advertisement", ether6(on_link, all, 58, &about(134, nobody))),
+        ("a redirection", ether6(on_link, other, 58, &about(137, other))),
+        ("an answer for another", ether6(me, other, 58, &about(136, other))),
+        ("an answer for the gateway", ether6(me, all, 58, &about(136, gateway))),
+        ("an answer as another", ether6(other, other, 58, &about(136, me))),
+        ("a question as another", ether6(other, asked, 58, &about(135, other))),
+        ("whether another's address is free", ether6(nobody, asked, 58, &about(135, other))),
+        ("an answer of a DHCPv6 server", ether6(on_link, link_local(11), 17, &ports(547, 546))),
+        ("an advertisement behind an option", ether6(on_link, all, 60, &behind(58, &about(134, nobody)))),
+        ("an advertisement behind hops", ether6(on_link, all, 0, &behind(58, &about(134, nobody)))),
+        ("an advertisement behind a route", ether6(on_link, all, 43, &behind(58, &about(134, nobody)))),
+        ("an advertisement in a fragment", ether6(on_link, all, 44, &behind(58, &about(134, nobody)))),
+        ("an advertisement behind options in a fragment", ether6(on_link, all, 44, &twice(58, &about(134, nobody)))),
+        ("a fragment in a fragment", ether6(on_link, all, 44, &behind(44, &behind(17, &ports(1, 2))))),
+        ("an answer for another in a fragment", ether6(me, other, 44, &behind(58, &about(136, other)))),
+        ("a DHCPv6 server's answer in a fragment", ether6(on_link, other, 44, &behind(17, &ports(547, 546)))),
+        ("a DHCPv6 server's answer behind options", ether6(on_link, other, 60, &behind(17, &ports(547, 546)))),
+    ];
+    for (what, frame) in forged {
+        assert!(!network.passes(&frame).await, "{what} passed");
+    }
+    let honest = [
+        ("its own packet", ether6(me, other, 17, &ports(1, 2))),
+        ("its own packet on the link", ether6(on_link, link_local(11), 17, &ports(1, 2))),
+        ("a fragment of its own", ether6(me, other, 44, &behind(17, &ports(1, 2)))),
+        ("a later fragment", ether6(me, other, 44, &[&[17, 0, 0, 8, 0, 0, 0, 1][..], &ports(547, 546)].concat())),
+        ("its question for a neighbour", ether6(me, asked, 58, &about(135, other))),
+        ("its answer", ether6(me, other, 58, &about(136, me))),
+        ("its answer on the link", ether6(on_link, other, 58, &about(136, on_link))),
+        ("whether its own address is free", ether6(nobody, all, 58, &about(135, me))),
+        ("its question for routers", ether6(on_link, "ff02::2".parse().unwrap(), 58, &about(133, nobody))),
+        ("its question for an address", ether6(on_link, "ff02::1:2".parse().unwrap(), 17, &ports(546, 547))),
+        ("an echo", ether6(me, other, 58, &[128, 0, 0, 0, 0, 1, 0, 1])),
+    ];
+    for (what, frame) in honest {
+        assert!(network.passes(&frame).await, "{what} did not pass");
+    }
+    // With the last guest that has it what is said of IPv6 goes.
+    network.ensure(&[guest(10), guest(11)]).await;
+    assert!(!network.passes(&ether6(me, other, 17, &ports(1, 2))).await);
+}
+
 #[tokio::test]
 async fn a_guest_with_several_addresses_is_heard_under_each_and_no_other() {
     let mut network = Network::new().await;
-    let several = Guest { addresses: vec![ip(10).into(), ip(100).into()], ..guest(10) };
+    let several = Guest { addresses: vec![IpAddr::from(ip(10)), IpAddr::from(ip(100))], ..guest(10) };
     network.ensure(&[several, guest(11)]).await;
     let (me, other) = (mac(10), mac(11));
     for number in [10, 100] {

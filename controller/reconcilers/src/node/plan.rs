@@ -105,6 +105,8 @@ fn port(node: &Node) -> Port {
         network: node.spec.network.clone(),
         subnet: None,
         ip: node.spec.ip.clone(),
+        ipv6_subnet: None,
+        ipv6: None,
         mac: None,
         hostname: Some(node.name_any()),
         allowed_addresses: Vec::new(),

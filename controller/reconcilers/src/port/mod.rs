@@ -1,6 +1,6 @@
-//! Port: its address, its MAC, and the host of the machine that uses it.
+//! Port: its addresses, its MAC, and the host of the machine that uses it.
 //!
-//! The three are written together, with the machine's name,, as parts of the spec: the agent owns the status from then on. Until then this
+//! They are written together, with the machine's name, as parts of the spec: the agent owns the status from then on. Until then this
 //! reconciler may say in the status why a Port has no address.
 
 mod plan;
@@ -13,28 +13,58 @@ use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
-use std::sync::Arc;
+use plan::Addresses;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 struct Ports {
     client: Client,
     giving: Giving,
+    dual: Dual,
+}
+
+/// Namespaces and names of the networks with IPv6: a Port there that has no address of it yet gets one, and no other Port is asked about.
+#[derive(Clone, Default)]
+struct Dual(Arc<Mutex<HashSet<(String, String)>>>);
+
+impl Dual {
+    /// Notes what a network is; whether it has IPv6.
+    fn hear(&self, network: &TenantNetwork) -> bool {
+        let name = (network.namespace().unwrap_or_default(), network.name_any());
+        let is = network.spec.subnets.iter().any(crds::network::SubnetSpec::is_six);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is {
+            all.insert(name)
+        } else {
+            all.remove(&name)
+        };
+        is
+    }
+
+    fn lacks(&self, port: &Port) -> bool {
+        let name = (port.namespace().unwrap_or_default(), port.spec.network.clone());
+        port.spec.ipv6.is_none() && self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&name)
+    }
 }
 
 /// Runs the reconciler until `shutdown`. One at a time, because addresses are handed out here.
 pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<Port>::all(client.clone()), shutdown);
     let ports = control.cache();
+    let dual = Dual::default();
+    let heard = dual.clone();
     control
         .wakes(Api::<VirtualMachine>::all(client.clone()), ports_of)
         .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
+            let is_dual = heard.hear(network);
             ports.names(|port| {
-                port.spec.mac.is_none()
+                (port.spec.mac.is_none() || is_dual && port.spec.ipv6.is_none())
                     && port.namespace() == network.namespace()
                     && port.spec.network == network.name_any()
             })
         })
-        .run(Ports { client, giving }, Pace::at_once(1).gathering(GATHER))
+        .run(Ports { client, giving, dual }, Pace::at_once(1).gathering(GATHER))
         .await;
 }
 
@@ -54,24 +84,34 @@ impl Reconciler for Ports {
         let ports: Api<Port> = write::api_of(&self.client, port.as_ref())?;
         let mut giving = None;
         let addresses = match (&port.spec.ip, &port.spec.mac) {
-            (Some(ip), Some(mac)) => Ok((ip.clone(), mac.clone())),
+            (Some(ip), Some(mac)) => {
+                let mut had = Addresses { ip: ip.clone(), mac: mac.clone(), ipv6: port.spec.ipv6.clone() };
+                if self.dual.lacks(&port) {
+                    giving = Some(self.giving.lock().await);
+                    had.ipv6 = give_six(&self.client, &ports, &port, mac).await?;
+                }
+                Ok(had)
+            }
             _ => {
                 giving = Some(self.giving.lock().await);
                 allocate(&self.client, &ports, &port).await?
             }
         };
         match addresses {
-            Ok((ip, mac)) => {
+            Ok(Addresses { ip, mac, ipv6 }) => {
                 let user = user_of(&self.client, &port).await?;
                 let machine = user.as_ref().map(|(name, _)| name.clone());
                 let host = user.map(|(_, host)| host).or_else(|| port.spec.host.clone());
                 let mut wanted = port.spec.clone();
-                (wanted.ip, wanted.mac, wanted.host) = (Some(ip), Some(mac), host);
+                (wanted.ip, wanted.mac, wanted.host, wanted.ipv6) = (Some(ip), Some(mac), host, ipv6);
                 if wanted != port.spec || machine.as_ref() != port.annotations().get(crds::MACHINE_ANNOTATION) {
-                    let patch = serde_json::json!({
+                    let mut patch = serde_json::json!({
                         "metadata": {"annotations": {crds::MACHINE_ANNOTATION: machine}},
                         "spec": {"ip": wanted.ip, "mac": wanted.mac, "host": wanted.host},
                     });
+                    if let Some(ipv6) = wanted.ipv6 {
+                        patch["spec"]["ipv6"] = ipv6.into();
+                    }
                     write::merge(&ports, port.as_ref(), patch).await?;
                 }
             }
@@ -84,7 +124,29 @@ impl Reconciler for Ports {
     }
 }
 
+/// All of a Port's addresses.
 async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<plan::Allocation, Error> {
+    beside_others(client, ports, port, |others| plan::allocate(port, others)).await
+}
+
+/// The IPv6 address of a Port whose network got IPv6 after it; what hinders that hinders nothing else of the Port.
+async fn give_six(client: &Client, ports: &Api<Port>, port: &Port, mac: &str) -> Result<Option<String>, Error> {
+    match beside_others(client, ports, port, |others| others.six(&port.spec, mac)).await? {
+        Ok(given) => Ok(given.map(|ip| ip.to_string())),
+        Err(Problem { reason, message }) => {
+            tracing::warn!(port = port.name_any(), reason, message, "a Port gets no IPv6 address");
+            Ok(None)
+        }
+    }
+}
+
+/// What is judged by who else is on the network.
+async fn beside_others<T>(
+    client: &Client,
+    ports: &Api<Port>,
+    port: &Port,
+    judge: impl FnOnce(&Others<'_>) -> Result<T, Problem>,
+) -> Result<Result<T, Problem>, Error> {
     let networks: Api<TenantNetwork> = write::api_of(client, port)?;
     let name = &port.spec.network;
     let Some(network) = networks.get_opt(name).await.map_err(Error::api(format!("read TenantNetwork {name}")))? else {
@@ -97,7 +159,7 @@ async fn allocate(client: &Client, ports: &Api<Port>, port: &Port) -> Result<pla
     let services = services.list(&on_it).await.map_err(Error::api("list ServiceIPs"))?.items;
     Ok(match Subnets::of(&network.spec) {
         Err(why) => Err(Problem::invalid_network(name, &why)),
-        Ok(subnets) => plan::allocate(port, &Others { ports: &others, services: &services, subnets: &subnets }),
+        Ok(subnets) => judge(&Others { ports: &others, services: &services, subnets: &subnets }),
     })
 }
 

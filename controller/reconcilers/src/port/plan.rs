@@ -6,10 +6,21 @@ use kube::ResourceExt;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// IP and MAC address, or why there are none.
-pub type Allocation = Result<(String, String), Problem>;
+/// What a Port is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// IPv4 address.
+    pub ip: String,
+    /// MAC address.
+    pub mac: String,
+    /// IPv6 address, where the network has such.
+    pub ipv6: Option<String>,
+}
 
-/// The address asked for, or the lowest free one; the MAC asked for, or one made from the object's UID.
+/// Its addresses, or why there are none.
+pub type Allocation = Result<Addresses, Problem>;
+
+/// The addresses asked for, or the lowest free ones; the MAC asked for, or one made from the object's UID.
 pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
     let subnet = port.spec.subnet.as_deref();
     let ip = match &port.spec.ip {
@@ -25,7 +36,8 @@ pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
         Some(mac) => mac.clone(),
         None => (0u32..).map(|salt| mac_from(port, salt)).find(|mac| !macs.contains(mac.as_str())).unwrap_or_default(),
     };
-    Ok((ip.to_string(), mac))
+    let ipv6 = others.six(&port.spec, &mac)?.map(|ip| ip.to_string());
+    Ok(Addresses { ip: ip.to_string(), mac, ipv6 })
 }
 
 /// A locally administered unicast address (IEEE 802, second bit of the first octet) under QEMU's customary prefix.
@@ -89,7 +101,7 @@ mod tests {
         let mut other = port("other", Some("10.0.0.3"), Some("52:54:00:00:00:01"));
         other.spec.allowed_addresses = vec!["10.0.0.2".into()];
         let others = std::slice::from_ref(&other);
-        assert_eq!(in_range(&port("p", None, None), others).unwrap().0, "10.0.0.4");
+        assert_eq!(in_range(&port("p", None, None), others).unwrap().ip, "10.0.0.4");
         assert_eq!(
             in_range(&port("p", Some("10.0.0.2"), None), others).unwrap_err().message,
             "spec.ip: 10.0.0.2 is one of the allowedAddresses of Port other"
@@ -106,10 +118,10 @@ mod tests {
             .unwrap()
         };
         let services = [service("has", None, Some("10.0.0.2")), service("asks", Some("10.0.0.3"), None)];
-        assert_eq!(beside(&port("p", None, None), &[], &services).unwrap().0, "10.0.0.4");
+        assert_eq!(beside(&port("p", None, None), &[], &services).unwrap().ip, "10.0.0.4");
         let refused = beside(&port("p", Some("10.0.0.2"), None), &[], &services).unwrap_err();
         assert_eq!(refused.message, "spec.ip: 10.0.0.2 is taken by ServiceIP has");
-        assert_eq!(beside(&port("p", Some("10.0.0.3"), None), &[], &services).unwrap().0, "10.0.0.3");
+        assert_eq!(beside(&port("p", Some("10.0.0.3"), None), &[], &services).unwrap().ip, "10.0.0.3");
     }
 
     proptest! {
@@ -119,7 +131,7 @@ mod tests {
             for name in names {
                 let mut next = port(&name, None, None);
                 match in_range(&next, &made) {
-                    Ok((ip, mac)) => {
+                    Ok(Addresses { ip, mac, .. }) => {
                         (next.spec.ip, next.spec.mac) = (Some(ip), Some(mac));
                         made.push(next);
                     }

@@ -156,6 +156,8 @@ fn port_on(network: &str) -> PortSpec {
     PortSpec {
         network: network.to_owned(),
         subnet: None,
+        ipv6_subnet: None,
+        ipv6: None,
         ip: None,
         mac: None,
         hostname: None,

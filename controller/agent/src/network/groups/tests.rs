@@ -48,18 +48,26 @@ fn a_limit_alone_leaves_the_port_open_whatever_the_host_can() {
     assert_eq!((&guests[0].access, guests[0].rate), (&Access::Open, Rate { ingress: Some(10), egress: None }));
 }
 
+/// The last number of an IPv4 address.
+fn last(ip: &IpAddr) -> u8 {
+    let IpAddr::V4(ip) = ip else { panic!("{ip}") };
+    ip.octets()[3]
+}
+
 #[test]
 fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_there() {
     let mut network = here(&[port(2, &["web"]), port(3, &["clients"]), samples::port(4)]);
     let elsewhere = |number: u8, groups: &[&str]| Elsewhere {
         machine: None,
         hostname: format!("p{number}"),
-        further: vec![[10, 9, 0, number + 100].into()],
+        further: vec![IpAddr::from([10, 9, 0, number + 100])],
+        six: None,
         reached: Vec::new(),
+        link_local: None,
         groups: groups.iter().map(|name| (*name).to_owned()).collect(),
         peer: host::link::Peer {
             mac: [2, 0, 0, 0, 0, number],
-            address: [10, 9, 0, number].into(),
+            address: IpAddr::from([10, 9, 0, number]),
             host: [100, 64, 0, 2].into(),
         },
     };
@@ -70,7 +78,7 @@ fn members_are_those_here_and_elsewhere_and_only_groups_that_count_here_are_ther
     assert_eq!(closed, []);
     let in_groups: Vec<_> = policy.guests.iter().map(|guest| guest.access.clone()).collect();
     assert_eq!(in_groups, [Access::Groups(ids(&["web"])), Access::Groups(ids(&["clients"]))]);
-    let last = |group: &Group| group.members.iter().map(|ip| ip.octets()[3]).collect::<Vec<_>>();
+    let last = |group: &Group| group.members.iter().map(last).collect::<Vec<_>>();
     let told: Vec<_> = policy.groups.iter().map(|group| (group.id, group.rules.len(), last(group))).collect();
     let id = |name| GroupId::of_owner(&format!("uid-of-{name}"));
     assert_eq!(told, [(id("clients"), 0, vec![3, 5, 105]), (id("web"), 1, vec![2])]);
@@ -87,7 +95,7 @@ fn members_on(me: &str, network: &TenantNetwork, all: &[Arc<Port>], groups: &[Ar
     let (policy, _) = policy(&on_it, groups, &Ok(())).unwrap();
     let clients = GroupId::of_owner("uid-of-clients");
     let found = policy.unwrap().groups.into_iter().find(|group| group.id == clients).unwrap();
-    found.members.iter().map(|ip| ip.octets()[3]).collect()
+    found.members.iter().map(last).collect()
 }
 
 /// A further address may be several ports'. On whichever host one asks, it makes a member of whom the objects say.

@@ -13,6 +13,9 @@ pub enum Protocol {
     Udp,
     /// ICMP echo.
     Icmp,
+    /// ICMP echo of IPv6.
+    #[value(name = "icmpv6")]
+    Icmp6,
 }
 
 /// The conversations that were named; none when none was.
@@ -21,7 +24,10 @@ pub fn named(protocol: Option<Protocol>, ports: &[u16]) -> Result<Vec<Conversati
         None | Some(Protocol::Tcp) => ports.iter().copied().map(Conversation::Tcp).collect(),
         Some(Protocol::Udp) => ports.iter().copied().map(Conversation::Udp).collect(),
         Some(Protocol::Icmp) if ports.is_empty() => vec![Conversation::PING],
-        Some(Protocol::Icmp) => bail!(Ending::Usage("--port goes with --protocol tcp or udp".to_owned())),
+        Some(Protocol::Icmp6) if ports.is_empty() => vec![Conversation::PING6],
+        Some(Protocol::Icmp | Protocol::Icmp6) => {
+            bail!(Ending::Usage("--port goes with --protocol tcp or udp".to_owned()))
+        }
     })
 }
 
@@ -31,6 +37,7 @@ pub fn is_about(question: &Question, protocol: Protocol) -> bool {
         Conversation::Tcp(_) => protocol == Protocol::Tcp,
         Conversation::Udp(_) => protocol == Protocol::Udp,
         Conversation::Icmp(..) => protocol == Protocol::Icmp,
+        Conversation::Icmp6(..) => protocol == Protocol::Icmp6,
         Conversation::Other(_) => false,
     }
 }

@@ -29,7 +29,7 @@ fn policy() -> Policy {
     let group = |of: &str, rules: Vec<Rule>, members: &[u8]| Group {
         id: id(of),
         rules,
-        members: members.iter().map(|last| [10, 1, 0, *last].into()).collect(),
+        members: members.iter().map(|last| IpAddr::from([10, 1, 0, *last])).collect(),
     };
     let guest = |tap: &str, groups: Option<&[&str]>| Guest {
         tap: tap.parse().unwrap(),
@@ -45,6 +45,7 @@ fn policy() -> Policy {
         guests: vec![guest("tap1", Some(&["web"])), guest("tap2", Some(&["clients"])), guest("tap3", None), limited],
         groups: vec![group("web", web, &[11]), group("clients", Vec::new(), &[12, 13])],
         gateways: vec![[10, 1, 0, 1].into()],
+        six: false,
         stateful: true,
         complete: true,
     }
@@ -68,11 +69,23 @@ fn a_firewall_of_two_groups_and_a_guest_that_is_closed() {
 }
 
 #[test]
+fn with_ipv6_each_rule_counts_for_both_families_but_what_is_of_one() {
+    let mut both = policy();
+    both.six = true;
+    both.groups[0].rules.extend([
+        rule(Direction::Ingress, Traffic::Icmp6(128, None), Remote::Members(id("clients"))),
+        rule(Direction::Egress, Traffic::Any, Remote::Range("fd00:1::/64".parse().unwrap())),
+    ]);
+    both.groups[1].members.insert("fd00::c".parse().unwrap());
+    insta::assert_snapshot!(nft::whole(&FAMILIES, &name(), &table(&name(), &both)));
+}
+
+#[test]
 fn a_member_more_is_one_element_and_nothing_is_nothing() {
     let (stands, before) = written(&policy());
     assert_eq!(nft::difference(Family::Bridge, &name(), &stands, &before, &before.elements), "");
     let mut more = policy();
-    more.groups[1].members.insert([10, 1, 0, 99].into());
+    more.groups[1].members.insert(IpAddr::from([10, 1, 0, 99]));
     let set = format!("members_{}", id("clients"));
     let script = nft::difference(Family::Bridge, &name(), &stands, &table(&name(), &more), &before.elements);
     assert_eq!(script, format!("add element bridge fw1 {set} {{ 10.1.0.99 }}\n"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use host::firewall::{
@@ -104,10 +104,10 @@ impl Lab {
                 .placed
                 .iter()
                 .filter(|(_, groups)| matches!(groups, Access::Groups(all) if all.contains(&group.id)));
-            group.members.extend(of_it.map(|(number, _)| address(*number)));
+            group.members.extend(of_it.map(|(number, _)| IpAddr::from(address(*number))));
         }
         let guests = self.placed.iter().filter(here).map(guest).collect();
-        Policy { guests, groups, gateways: vec![address(1)], stateful: true, complete: true }
+        Policy { guests, groups, gateways: vec![address(1)], six: false, stateful: true, complete: true }
     }
 
     pub async fn ensure(&mut self) -> [Changes; 2] {

@@ -1,6 +1,8 @@
 //! Two tenants with one range on the same two hosts: whatever a guest of one forges, no guest of the other sees a byte.
 
-use super::lab::{Hosts, Network, mac, received, send, through, udp};
+use std::net::Ipv6Addr;
+
+use super::lab::{Hosts, Network, discovery, link_local, mac, packet6, received, send, six, through, udp};
 
 /// Frames that are forged.
 const TRIES: usize = 10_000;
@@ -40,7 +42,7 @@ fn forged(random: &mut Random, macs: &[[u8; 6]], groups: &[[u8; 6]], vni: u32) -
         frame.extend([0x81, 0, 0, random.below(256) as u8]);
     }
     let (from, to) = (address(random), address(random));
-    match random.below(6) {
+    match random.below(8) {
         0 => {
             frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1 + random.below(2) as u8]);
             frame.extend([&random.of(macs)[..], &from, &random.of(macs)[..], &to].concat());
@@ -54,11 +56,17 @@ fn forged(random: &mut Random, macs: &[[u8; 6]], groups: &[[u8; 6]], vni: u32) -
             let inner = [&[8, 0, 0, 0][..], &vni.to_be_bytes()[1..], &[0], &ends].concat();
             frame.extend(udp(from, [100, 64, 0, 1 + random.below(2) as u8], (4789, 4789), &inner));
         }
-        // Neighbour and router advertisements.
-        4 => {
-            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
-            frame.extend([&[0xfe, 0x80][..], &[0; 13], &[1], &[0xff, 2], &[0; 13], &[1]].concat());
-            frame.extend([random.of(&[134u8, 136]), 0, 0, 0, 0, 0, 0, 0]);
+        // Routers and neighbours asked for and advertised, and redirection.
+        4 | 5 => {
+            let kind = random.of(&[133u8, 134, 135, 136, 137]);
+            let about = discovery(kind, address6(random), MARK);
+            frame.extend(packet6(address6(random), address6(random), 58, &about));
+        }
+        // DHCPv6 in both directions, and names.
+        6 => {
+            let [from, to] = [random.of(&[546u16, 547, 40_000]), random.of(&[546u16, 547, 53])].map(u16::to_be_bytes);
+            let data = [&from[..], &to, &[0, 8 + MARK.len() as u8, 0, 0], MARK].concat();
+            frame.extend(packet6(address6(random), address6(random), 17, &data));
         }
         _ => frame.extend(udp(from, to, (1 + random.below(60_000) as u16, 53), MARK)),
     }
@@ -73,12 +81,22 @@ fn address(random: &mut Random) -> [u8; 4] {
     random.of(&[[10, 1, 0, 11], [10, 1, 0, 12], [10, 1, 0, 1], [255; 4], [0; 4], [100, 64, 0, 1], [100, 64, 0, 2]])
 }
 
+/// The same of IPv6, or a group's.
+fn address6(random: &mut Random) -> Ipv6Addr {
+    let known = [six(11), six(12), six(1), link_local(11), link_local(12), Ipv6Addr::UNSPECIFIED];
+    let groups =
+        ["ff02::1", "ff02::2", "ff02::1:2", "ff02::1:ff00:b", "ff02::1:ff00:c"].map(|text| text.parse().unwrap());
+    random.of(&[&known[..], &groups].concat())
+}
+
 #[tokio::test]
 async fn no_forged_frame_of_one_tenant_reaches_another_of_the_same_range() {
     let mut random = Random::seeded();
     let hosts = Hosts::new(2).await;
     let (mut one, mut two) = (Network::new(&hosts, 10_010).await, Network::new(&hosts, 10_011).await);
-    // The same addresses of both kinds, on the same hosts.
+    one.ensure_six().await;
+    two.ensure_six().await;
+    // The same addresses of all kinds, on the same hosts.
     let (mine, friend) = (one.tap(11, 0).await, one.tap(12, 1).await);
     let victims = [two.tap(11, 0).await, two.tap(12, 1).await, two.tap(13, 1).await];
     one.ensure(&hosts).await;

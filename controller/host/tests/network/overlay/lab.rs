@@ -1,8 +1,12 @@
 //! Hosts that are joined, networks that span them, and guests on these.
 
+use std::net::Ipv6Addr;
 use std::time::Instant;
 
-use host::link::{Bridge, Changes, LinkName, Mac, Peer, Port, VXLAN_OVERHEAD, Veth, Vxlan, stable_mac};
+use host::link::{
+    Bridge, Changes, LinkName, Mac, Peer, Port, VXLAN_OVERHEAD, Veth, Vxlan, ensure_no_own_addresses, ensure_router,
+    stable_mac,
+};
 use host::tap::{Spec, Tap};
 use ipnet::IpNet;
 
@@ -59,6 +63,8 @@ pub fn address(host: u8) -> std::net::Ipv4Addr {
 pub struct Network {
     pub vni: u32,
     pub cells: Vec<Room>,
+    /// Whether guests have IPv6, too: fd00:1::/64.
+    pub six: bool,
     guests: Vec<Peer>,
 }
 
@@ -76,7 +82,7 @@ impl Network {
             cell.links.ensure_bridge(&bridge).await.unwrap();
             cells.push(cell);
         }
-        let network = Network { vni, cells, guests: Vec::new() };
+        let network = Network { vni, cells, six: false, guests: Vec::new() };
         network.ensure(hosts).await;
         network
     }
@@ -98,7 +104,28 @@ impl Network {
 
     /// Everybody who is not on that host.
     pub fn peers(&self, host: u8) -> Vec<Peer> {
-        self.guests.iter().filter(|guest| guest.host != address(host)).copied().collect()
+        let there = self.guests.iter().filter(|guest| guest.host != address(host));
+        let known_as = |guest: &Peer| {
+            let six = [six(guest.mac[5]), link_local(guest.mac[5])].into_iter().filter(|_| self.six);
+            let six: Vec<Peer> = six.map(|address| Peer { address: address.into(), ..*guest }).collect();
+            [*guest].into_iter().chain(six)
+        };
+        there.flat_map(known_as).collect()
+    }
+
+    /// Gives the network IPv6 on every host.
+    pub async fn ensure_six(&mut self) {
+        self.six = true;
+        for cell in &self.cells {
+            ensure_no_own_addresses(&cell.namespace).await.unwrap().unwrap();
+            let both = ["10.1.0.1/24", "fd00:1::1/64"].map(|text| text.parse().unwrap());
+            let alias = format!("network-{}", self.vni);
+            let bridge = Bridge { name: name("br"), addresses: both.to_vec(), mtu: MTU, alias };
+            cell.links.ensure_bridge(&bridge).await.unwrap();
+            ensure_router(&cell.namespace, &bridge.name).await.unwrap().unwrap();
+            assert!(cell.links.ensure_bridge(&bridge).await.unwrap().is_empty());
+            assert!(!ensure_router(&cell.namespace, &bridge.name).await.unwrap().unwrap());
+        }
     }
 
     /// Both verbs on one host.
@@ -143,7 +170,7 @@ impl Network {
         let card = Port {
             name: name("eth0"),
             bridge: None,
-            addresses: Some(vec![IpNet::new(peer.address.into(), 24).unwrap()]),
+            addresses: Some(vec![IpNet::new(peer.address, 24).unwrap()]),
             mac: Some(peer.mac),
             ..end
         };
@@ -169,6 +196,28 @@ impl Network {
         let counted = self.cells[usize::from(host)].shell("cat /sys/class/net/vx/statistics/tx_packets");
         counted.trim().parse().unwrap()
     }
+}
+
+/// A guest's address of IPv6.
+pub fn six(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, number.into())
+}
+
+/// Where its card is known on its link.
+pub fn link_local(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0xff, 0xfe00, number.into())
+}
+
+/// An Ethernet type and an IPv6 packet of that protocol.
+pub fn packet6(from: Ipv6Addr, to: Ipv6Addr, protocol: u8, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).unwrap().to_be_bytes();
+    let header = [&[0x86, 0xdd, 0x60, 0, 0, 0][..], &length, &[protocol, 255], &from.octets(), &to.octets()];
+    [&header.concat()[..], data].concat()
+}
+
+/// A message of neighbour discovery about an address, with more behind it.
+pub fn discovery(kind: u8, target: Ipv6Addr, more: &[u8]) -> Vec<u8> {
+    [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), more].concat()
 }
 
 pub fn mac(number: u8) -> Mac {

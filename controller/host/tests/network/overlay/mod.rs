@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use host::link::{Changes, Peer, watch_namespace};
 
-use crate::lab::DEADLINE;
+use crate::lab::{DEADLINE, Room};
 use lab::{Hosts, MTU, Network};
 
 fn reasons(changes: &Changes) -> Vec<&str> {
@@ -40,6 +40,56 @@ async fn guests_on_three_hosts_reach_each_other_and_nothing_else_crosses() {
     assert_eq!(network.sent(0), before, "a frame without a known guest's address crossed");
     guests[0].shell("ping -c 1 -W 5 10.1.0.12");
     assert!(network.sent(0) > before, "the count counts");
+}
+
+#[tokio::test]
+async fn neighbours_are_found_by_ipv6_and_nobodys_question_crosses() {
+    let hosts = Hosts::new(2).await;
+    let mut network = Network::new(&hosts, 10_009).await;
+    network.ensure_six().await;
+    let guests = [network.guest(11, 0).await, network.guest(12, 1).await];
+    network.ensure(&hosts).await;
+    for (guest, number) in guests.iter().zip([11, 12]) {
+        // A card that was made where links make none makes none.
+        guest.shell("echo 0 > /proc/sys/net/ipv6/conf/eth0/addr_gen_mode");
+        guest.shell(&format!("ip address add {}/64 dev eth0 nodad", lab::six(number)));
+    }
+    let known = |guest: &Room| {
+        let told = guest.shell("ip -6 address show dev eth0 scope link");
+        told.contains("inet6 fe80:") && !told.contains("tentative")
+    };
+    crate::lab::eventually("their cards are known", || async { guests.iter().all(known) }).await;
+    for (guest, other) in guests.iter().zip([12, 11]) {
+        guest.shell(&format!("ping -6 -c 1 -W 5 {}", lab::six(other)));
+        guest.shell(&format!("ping -6 -c 1 -W 5 {}%eth0", lab::link_local(other)));
+    }
+    // One router for both, by one address on the link and one hardware address.
+    let router = network.cells.iter().map(|cell| {
+        let told = cell.shell("ip -6 -o address show dev br scope link");
+        assert!(!told.contains("tentative"), "{told}");
+        told.split_whitespace().nth(3).unwrap().trim_end_matches("/64").to_owned()
+    });
+    let router: Vec<String> = router.collect();
+    assert_eq!(router[0], router[1]);
+    for cell in &network.cells {
+        let others = cell.shell("ip -6 -o address show | grep -v ' lo ' | grep -v ' br '; true");
+        assert_eq!(others, "", "a link that is not the bridge has an address");
+    }
+    let before = network.sent(0);
+    guests[0].shell(&format!("ping -6 -c 1 -W 5 fd00:1::1; ping -6 -c 1 -W 5 {}%eth0", router[0]));
+    // A stranger's address, everybody's, all routers', and a claim that nobody asked for.
+    guests[0].shell("ping -6 -c 2 -W 1 fd00:1::99 || true; ping -6 -c 2 -W 1 fe80::99%eth0 || true");
+    guests[0].shell("ping -6 -c 2 -W 1 ff02::1%eth0 || true; ping -6 -c 2 -W 1 ff02::2%eth0 || true");
+    guests[0].shell("echo 1 > /proc/sys/net/ipv6/conf/eth0/ndisc_notify; ip link set eth0 down; ip link set eth0 up");
+    assert_eq!(network.sent(0), before, "a question or an answer about neighbours crossed");
+    // Entries follow who is there.
+    let cell = &network.cells[0];
+    assert!(network.ensure_on(&hosts, 0).await.is_empty());
+    cell.shell(&format!("ip neigh del {} dev br", lab::six(12)));
+    assert_eq!(reasons(&network.ensure_on(&hosts, 0).await), ["PeersChanged"]);
+    network.remove(12);
+    network.ensure(&hosts).await;
+    assert_eq!(network.cells[0].shell("ip -6 neigh show dev br nud permanent"), "");
 }
 
 #[tokio::test]

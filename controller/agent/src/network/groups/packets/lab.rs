@@ -149,7 +149,8 @@ impl Lab {
                 program: process::find_program("nft", "CLUSTERCTL_NFT").unwrap(),
                 table: name(table),
             };
-            let heard: Vec<guard::Guest> = wanted.ports.iter().map(|port| terms::guest(port).unwrap()).collect();
+            let heard: Vec<guard::Guest> =
+                wanted.ports.iter().map(|port| terms::guest(port, &wanted).unwrap()).collect();
             guard::ensure(&place("pf1"), &heard, &mut self.guards[number]).await.unwrap();
             match policy {
                 Some(policy) => drop(firewall::ensure(&place("fw1"), &policy, &mut self.stands[number]).await.unwrap()),
