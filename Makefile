@@ -13,6 +13,9 @@ install: ## Install what running needs
 install-test: ## Install what testing needs
 	@.ci/install test
 
+install-bench: ## Install what benchmarks compare with
+	@.ci/install bench
+
 build: install ## Build the one binary
 	$(CARGO) build --release --locked --workspace --bin clusterctl
 
@@ -50,11 +53,11 @@ bench-api: build ## The API under load beside raw etcd (takes about three minute
 	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
 	target/release/clusterctl-bench --only api $(BENCH)
 
-bench-net: install ## Networks beside ip, nft and the like: ports, rules, drift, simulated hosts (takes about two minutes; BENCH="--ports 100" for less)
+bench-net: install-bench ## Networks beside ip, nft, knot, HAProxy: ports, rules, drift, names, flow (takes about five minutes; BENCH="--net flow" for a part)
 	$(CARGO) build --release --locked --workspace --bin clusterctl-bench
 	target/release/clusterctl-bench --only net $(BENCH)
 
 clean: ## Stop the controller and delete all that it made
 	$(BINARY) clean
 
-.PHONY: help install install-test build fresh-smoke lint test fuzz soak soak-net bench bench-api bench-net clean
+.PHONY: help install install-test install-bench build fresh-smoke lint test fuzz soak soak-net bench bench-api bench-net clean

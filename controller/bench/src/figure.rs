@@ -55,6 +55,8 @@ struct Summary {
 pub enum Bound {
     /// At most so many times the raw tool's.
     Ratio(f64),
+    /// At least so many times the raw tool's: of what is the better the more there is.
+    AtLeast(f64),
     /// The median at most this.
     Median(f64),
     /// The 99th percentile at most this.
@@ -115,6 +117,7 @@ impl Report {
         if let Some(last) = self.figures.last_mut() {
             last.met = match bound {
                 Bound::Ratio(most) => last.ratio.map(|ratio| ratio <= most),
+                Bound::AtLeast(least) => last.ratio.map(|ratio| ratio >= least),
                 Bound::Median(most) => Some(last.ours.median <= most),
                 Bound::P99(most) => Some(last.ours.p99 <= most),
             };

@@ -1,7 +1,7 @@
 //! The network half of one agent, wired as the agent wires it, with a count of its looks.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agent::dns::Tenants;
@@ -79,7 +79,41 @@ pub struct NetHost {
     judge: Option<(Counted, Requests<Port>)>,
     shutdown: CancellationToken,
     tasks: Vec<AbortOnDropHandle<()>>,
-    _dir: TempDir,
+    dir: Arc<TempDir>,
+}
+
+/// What is left of a host that was cut off.
+struct Left {
+    cells: Arc<Cells<HostHands>>,
+    dir: Arc<TempDir>,
+}
+
+/// Hosts that were begun and have not ended.
+static OPEN: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+
+fn open() -> std::sync::MutexGuard<'static, Vec<Left>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Deletes all that hosts made which were cut off.
+///
+/// # Errors
+/// What could not be removed.
+pub async fn end_all() -> Result<()> {
+    let left = std::mem::take(&mut *open());
+    for one in left {
+        remove(&one.cells).await?;
+    }
+    Ok(())
+}
+
+async fn remove(cells: &Cells<HostHands>) -> Result<()> {
+    let none = std::collections::BTreeSet::new;
+    let failures = cells.sweep(none, none, || false).await;
+    match failures.first() {
+        None => Ok(()),
+        Some(error) => bail!("failed to remove the network: {}", control_loop::sentence(error)),
+    }
 }
 
 impl NetHost {
@@ -117,7 +151,8 @@ impl NetHost {
             laying: tokio::sync::Mutex::default(),
             doors: Doors::default(),
         };
-        let cells = Arc::new(Cells::new(hands, names.clone(), layout, queue.clone()));
+        let (cells, dir) = (Arc::new(Cells::new(hands, names.clone(), layout, queue.clone())), Arc::new(dir));
+        open().push(Left { cells: cells.clone(), dir: dir.clone() });
         let shutdown = CancellationToken::new();
         let mut watches = Watches { client: client.clone(), shutdown: shutdown.clone(), tasks: Vec::new() };
         let (ports, writer) = Cache::new();
@@ -156,7 +191,7 @@ impl NetHost {
         let (counter, looks) = news::channel(0);
         let judge = Some((Counted { ports: judge, looks: counter }, requests));
         let tasks = watches.tasks;
-        Ok(NetHost { api, underlay: address, ports, queue, taps, cells, looks, judge, shutdown, tasks, _dir: dir })
+        Ok(NetHost { api, underlay: address, ports, queue, taps, cells, looks, judge, shutdown, tasks, dir })
     }
 
     /// Returns when it has heard of so many ports of its own, of its network with a number, and of both hosts.
@@ -265,12 +300,9 @@ impl NetHost {
             let _ = tokio::time::timeout(DEADLINE, task).await;
         }
         self.ports.all().iter().for_each(|port| self.taps.unplug(&port.uid().unwrap_or_default()));
-        let none = std::collections::BTreeSet::new;
-        let failures = self.cells.sweep(none, none, || false).await;
-        match failures.first() {
-            None => Ok(()),
-            Some(error) => bail!("failed to remove the network: {}", control_loop::sentence(error)),
-        }
+        remove(&self.cells).await?;
+        open().retain(|one| !Arc::ptr_eq(&one.dir, &self.dir));
+        Ok(())
     }
 }
 

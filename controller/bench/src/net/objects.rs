@@ -2,7 +2,7 @@
 
 use agent::mac::parse_mac;
 use anyhow::{Context, Result};
-use crds::{Host, Port, SecurityGroup, TenantNetwork};
+use crds::{Host, LoadBalancer, Port, SecurityGroup, ServiceIP, TenantNetwork};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -54,6 +54,27 @@ pub fn port_of(network: &str, number: usize, host: &str, groups: &[String]) -> R
 pub fn group(name: &str, tcp: u16) -> Result<SecurityGroup> {
     let spec = json!({"rules": [{"direction": "Ingress", "protocol": "TCP", "port": tcp, "securityGroup": name}]});
     Ok(SecurityGroup::new(name, serde_json::from_value(spec)?))
+}
+
+/// A service with this address, before the ports that are labelled `app: web`; both bear its number.
+pub async fn serve(
+    client: &Client,
+    number: usize,
+    address: &str,
+    listeners: Value,
+    check: Option<Value>,
+) -> Result<()> {
+    let name = format!("s{number}");
+    create(client, &ServiceIP::new(&name, serde_json::from_value(json!({"network": NETWORK}))?)).await?;
+    let api = Api::<ServiceIP>::namespaced(client.clone(), TENANT);
+    status(&api, &name, json!({"ip": address})).await?;
+    let mut spec = json!({"serviceIP": name, "listeners": listeners,
+        "backends": [{"selector": {"matchLabels": {"app": "web"}}, "weight": 1}]});
+    if let Some(check) = check {
+        spec["healthCheck"] = check;
+    }
+    create(client, &LoadBalancer::new(&name, serde_json::from_value(spec)?)).await?;
+    Ok(())
 }
 
 /// Puts an object into the tenant's namespace.
