@@ -159,7 +159,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
 /// Who is served and who is not, both by name. The older port keeps what two want.
 fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refused>) {
     let mut by_age: Vec<&Arc<Port>> = ports.iter().collect();
-    by_age.sort_by_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
+    by_age.sort_by_cached_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
     let (mut admitted, mut refused) = (Vec::<WantedPort>::new(), Vec::new());
     let (mut addresses, mut macs) = (HashMap::new(), HashMap::new());
     for port in by_age {

@@ -77,7 +77,7 @@ pub fn reach(
 ) -> Reach {
     let Some(mut ports) = ports else { return Reach::Unknown };
     let Some(vni) = network.status.as_ref().and_then(|status| status.vni) else { return Reach::Here };
-    ports.sort_by_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
+    ports.sort_by_cached_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
     let mut macs: HashSet<[u8; 6]> = here.ports.iter().map(|port| port.mac).collect();
     macs.insert(stable_mac(&here.owner.uid));
     let own = |port: &WantedPort| port.six.map(IpAddr::V6).into_iter().chain([IpAddr::V4(port.ip)]);

@@ -132,7 +132,8 @@ async fn beside(small: &World, count: usize, report: &mut Report) -> Result<()> 
 async fn both(small: &World, large: &World, what: &str, report: &mut Report) -> Result<()> {
     let (mut of_small, mut of_large) = (Vec::new(), Vec::new());
     // The first finds out everybody's hardware address.
-    (small.round().await?, large.round().await?);
+    small.round().await?;
+    large.round().await?;
     for _ in 0..ROUNDS {
         of_small.push(small.round().await?);
         of_large.push(large.round().await?);

@@ -43,6 +43,17 @@ enum Answer {
     Said(io::Result<()>),
 }
 
+/// What one datagram holds.
+#[derive(Default)]
+struct Heard {
+    /// Answers by the numbers of their messages.
+    answers: Vec<(u32, Answer)>,
+    /// Whether something changed while they were made.
+    interrupted: bool,
+    /// Whether a list ends with it.
+    done: bool,
+}
+
 /// A netlink socket in the namespace of the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -167,7 +178,7 @@ impl Line {
             }
             self.send(&datagram)?;
             while waiting > 0 {
-                for (number, answer) in self.receive()?.0 {
+                for (number, answer) in self.receive()?.answers {
                     if let Some(place) = answers.get_mut(number as usize).filter(|place| place.is_none()) {
                         *place = Some(answer);
                         waiting -= 1;
@@ -185,15 +196,15 @@ impl Line {
         self.send(&datagram)?;
         let (mut links, mut whole) = (Vec::new(), true);
         loop {
-            let (answers, interrupted, done) = self.receive()?;
-            whole &= !interrupted;
-            for (_, answer) in answers {
+            let heard = self.receive()?;
+            whole &= !heard.interrupted;
+            for (_, answer) in heard.answers {
                 match answer {
                     Answer::Link(link) => links.push(link),
                     Answer::Said(said) => said?,
                 }
             }
-            if done {
+            if heard.done {
                 return Ok((links, whole));
             }
         }
@@ -205,27 +216,27 @@ impl Line {
         self.socket.send(datagram, 0)
     }
 
-    /// One datagram: its answers by their numbers, whether something changed while they were made, and whether it is the last of a list.
-    fn receive(&self) -> io::Result<(Vec<(u32, Answer)>, bool, bool)> {
+    /// One datagram.
+    fn receive(&self) -> io::Result<Heard> {
         let (datagram, _) = self.socket.recv_from_full()?;
-        let (mut answers, mut interrupted, mut done) = (Vec::new(), false, false);
+        let mut heard = Heard::default();
         let mut rest = datagram.as_slice();
         while !rest.is_empty() {
             let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
-            interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+            heard.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             match message.message_type() {
-                NEW_LINK => {
-                    answers.extend(link(message.payload()).map(|link| (message.sequence_number(), Answer::Link(link))))
-                }
-                ERROR => answers.push((message.sequence_number(), Answer::Said(said(message.payload())))),
-                DONE => done = true,
+                NEW_LINK => heard
+                    .answers
+                    .extend(link(message.payload()).map(|link| (message.sequence_number(), Answer::Link(link)))),
+                ERROR => heard.answers.push((message.sequence_number(), Answer::Said(said(message.payload())))),
+                DONE => heard.done = true,
                 _ => {}
             }
             // Messages are aligned to four bytes (netlink(7)).
             let length = (message.length() as usize).next_multiple_of(4);
             rest = rest.get(length..).unwrap_or_default();
         }
-        Ok((answers, interrupted, done))
+        Ok(heard)
     }
 }
 
