@@ -125,7 +125,9 @@ fn subnets_are_added_and_nothing_else_and_the_short_form_may_become_the_long_one
     assert_eq!(change(&short, json!({"subnet": "10.0.9.0/24"})), ["spec.subnet"]);
     let both = long(&[a.clone(), b.clone()]);
     assert_eq!(change(&both, long(&[a.clone(), one("c", "10.0.2.0/24"), b.clone()])), none);
-    for bad in [long(&[a.clone()]), long(&[b.clone(), a.clone()]), long(&[a, one("b", "10.0.2.0/24")]), short] {
+    for bad in
+        [long(std::slice::from_ref(&a)), long(&[b.clone(), a.clone()]), long(&[a, one("b", "10.0.2.0/24")]), short]
+    {
         assert_eq!(change(&both, bad.clone()), ["spec.subnets"], "{bad}");
     }
 }
