@@ -19,12 +19,14 @@
 mod config;
 mod lease;
 mod memory;
+mod name;
 mod process_of;
 mod reservation;
 
-pub use config::{DomainName, HostName, InvalidName, Range, Range6, Server};
+pub use config::{Range, Range6, Server};
 pub use lease::Lease;
 pub use memory::Memory;
+pub use name::{DomainName, HostName, InvalidName};
 pub use process_of::Running;
 pub use reservation::Reservation;
 

@@ -6,12 +6,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Error, Reservation, Result};
+use super::{DomainName, Error, Reservation, Result};
 use crate::link::LinkName;
 
 /// dnsmasq's own limit of a thousand leases would silently refuse the next guest.
@@ -101,63 +100,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-/// The text is no name of a host or domain.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is no {1}: use labels of 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit"
-)]
-pub struct InvalidName(String, &'static str);
-
-/// A single label.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostName(String);
-
-/// One or more labels, at most 253 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DomainName(String);
-
-fn is_label(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    (1..=63).contains(&text.len())
-        && text.starts_with(plain)
-        && text.ends_with(plain)
-        && text.chars().all(|c| plain(c) || c == '-')
-}
-
-impl FromStr for HostName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        match is_label(text) {
-            true => Ok(HostName(text.to_owned())),
-            false => Err(InvalidName(text.to_owned(), "host name")),
-        }
-    }
-}
-
-impl FromStr for DomainName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        match text.len() <= 253 && text.split('.').all(is_label) {
-            true => Ok(DomainName(text.to_owned())),
-            false => Err(InvalidName(text.to_owned(), "domain name")),
-        }
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for DomainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -295,6 +237,7 @@ bogus-priv
 
 #[cfg(test)]
 mod tests {
+    use super::super::HostName;
     use super::*;
     use proptest::prelude::*;
 

@@ -13,6 +13,7 @@
 //!
 //! The owner's UID is kept in the link's alias (`ip link` shows it), so what is ours is known without a list of our own.
 
+mod answer;
 mod apply;
 mod bulk;
 mod change;
