@@ -82,7 +82,7 @@ pub struct PortSpec {
         )
     )]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
-    #[x_kube(validation = Rule::new("self.all(one, isIP(one))").message("must be addresses of IPv4 or IPv6"))]
+    #[x_kube(validation = Rule::new("self.all(one, !one.contains(':') || isIP(one))").message("must be addresses of IPv4 or IPv6"))]
     pub allowed_addresses: Vec<String>,
     /// How much the guest may send and receive; as much as there is when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

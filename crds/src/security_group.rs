@@ -83,7 +83,7 @@ pub struct SecurityRule {
         ),
         length(max = 43)
     )]
-    #[x_kube(validation = Rule::new("isCIDR(self)").message("must be a range in CIDR form"))]
+    #[x_kube(validation = Rule::new("!self.contains(':') || isCIDR(self)").message("must be a range in CIDR form"))]
     pub cidr: Option<String>,
     /// SecurityGroup of this namespace whose Ports on the same network are on the other side. One that does not exist has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
