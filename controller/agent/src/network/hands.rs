@@ -8,12 +8,11 @@ use std::sync::Arc;
 use host::dnsmasq;
 use host::firewall;
 use host::guard::{self, Stands};
-use host::link::{Bridge, Change, Links, Peer, Vxlan, watch_namespace};
+use host::link::{Bridge, Change, Links, Peer, Vxlan};
 use host::nameserver;
 use host::netns::{self, Namespace, Namespaces};
 use host::nft::{self, Place};
 use host::proxy;
-use process::ProcessId;
 use tokio::task::JoinHandle;
 
 use super::doors::Doors;
@@ -261,44 +260,7 @@ impl Hands for HostHands {
     }
 
     async fn watch(&self, wanted: &Wanted, wake: Box<dyn Fn() + Send + Sync>) -> Result<JoinHandle<()>, Error> {
-        let (namespace, _) = self.door(wanted)?;
-        let watched = watch_namespace(&namespace).await;
-        let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
-        let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
-        let dhcp = running.and_then(|running| running.id());
-        let dns = nameserver::observe(&self.dns_state(&wanted.owner.uid)).ok().flatten();
-        let http = proxy::observe(&self.proxy_state(&wanted.owner.uid)).ok().flatten();
-        let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
-        Ok(tokio::spawn(async move {
-            let end_of = async |process: Option<ProcessId>| match process {
-                Some(id) => id.exited().await,
-                None => std::future::pending().await,
-            };
-            let changes = async {
-                while links.changed().await {
-                    wake();
-                }
-            };
-            let elsewhere = async {
-                match &mut way {
-                    Some(way) => {
-                        while way.changed().await.is_ok() {
-                            wake();
-                        }
-                    }
-                    None => std::future::pending().await,
-                }
-            };
-            // Each end means that a new watch is needed, which the pass that is woken here sets up.
-            tokio::select! {
-                () = end_of(dhcp) => {}
-                () = end_of(dns) => {}
-                () = end_of(http) => {}
-                () = changes => {}
-                () = elsewhere => {}
-            }
-            wake();
-        }))
+        self.watch_network(wanted, wake).await
     }
 
     async fn remove(&self, uid: &str, netns: &str) -> Result<(), Error> {
@@ -355,7 +317,7 @@ impl Hands for HostHands {
 }
 
 impl HostHands {
-    fn dhcp_state(&self, uid: &str) -> PathBuf {
+    pub(super) fn dhcp_state(&self, uid: &str) -> PathBuf {
         self.layout.network(uid).join("dnsmasq")
     }
 

@@ -35,6 +35,7 @@ pub mod services;
 pub mod status;
 mod terms;
 pub mod trial;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,0 +1,127 @@
+//! What wakes a network: a change in its namespace or of the way to other hosts, and the end of a program that serves it.
+//!
+//! A watch begins after a pass, so a program may have ended between the two. That is as good an end as one that is seen: without it
+//! nobody would look at the network before the next resync.
+
+use std::time::Duration;
+
+use host::link::watch_namespace;
+use host::{dnsmasq, nameserver, proxy};
+use process::ProcessId;
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::hands::{HostHands, netns_failed};
+use super::plan::Wanted;
+use super::reach::Reach;
+
+/// How long it takes until one that has ended before its watch began is told. A program that ends right after each start, so that each
+/// pass finds it well and each watch finds it gone, must not keep the host busy.
+const GONE: Duration = Duration::from_secs(2);
+
+/// A program that may serve a network, as its watch found it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Served {
+    /// By none, and none is wanted.
+    Not,
+    /// By this one.
+    By(ProcessId),
+    /// By none, though the pass had one.
+    NoLonger,
+}
+
+impl Served {
+    fn new(wanted: bool, running: Option<ProcessId>) -> Served {
+        match (running, wanted) {
+            (Some(id), _) => Served::By(id),
+            (None, true) => Served::NoLonger,
+            (None, false) => Served::Not,
+        }
+    }
+
+    /// Returns when the program is no more, at once or ever.
+    async fn end(self) {
+        match self {
+            Served::Not => std::future::pending().await,
+            Served::By(id) => id.exited().await,
+            Served::NoLonger => tokio::time::sleep(GONE).await,
+        }
+    }
+}
+
+impl HostHands {
+    pub(super) async fn watch_network(
+        &self,
+        wanted: &Wanted,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<JoinHandle<()>, Error> {
+        let (namespace, _) = self.door(wanted)?;
+        let watched = watch_namespace(&namespace).await;
+        let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
+        let (dhcp, dns, http) = (self.dhcp_served(wanted), self.names_served(wanted), self.http_served(wanted));
+        let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
+        Ok(tokio::spawn(async move {
+            let changes = async {
+                while links.changed().await {
+                    wake();
+                }
+            };
+            let elsewhere = async {
+                match &mut way {
+                    Some(way) => {
+                        while way.changed().await.is_ok() {
+                            wake();
+                        }
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            // Each end means that a new watch is needed, which the pass that is woken here sets up.
+            tokio::select! {
+                () = dhcp.end() => {}
+                () = dns.end() => {}
+                () = http.end() => {}
+                () = changes => {}
+                () = elsewhere => {}
+            }
+            wake();
+        }))
+    }
+
+    fn dhcp_served(&self, wanted: &Wanted) -> Served {
+        let running = dnsmasq::observe(&self.dhcp_state(&wanted.owner.uid)).ok().flatten();
+        Served::new(wanted.dhcp.is_some(), running.and_then(|running| running.id()))
+    }
+
+    /// Every network has its name server.
+    fn names_served(&self, wanted: &Wanted) -> Served {
+        Served::new(true, nameserver::observe(&self.dns_state(&wanted.owner.uid)).ok().flatten())
+    }
+
+    /// A host without HAProxy has passes that succeed without it.
+    fn http_served(&self, wanted: &Wanted) -> Served {
+        let there = || process::find_program(proxy::PROGRAM, proxy::PROGRAM_VARIABLE).is_ok();
+        let asked = wanted.services.complete && wanted.services.proxy.is_some() && there();
+        Served::new(asked, proxy::observe(&self.proxy_state(&wanted.owner.uid)).ok().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_gone_before_its_watch_is_told_and_not_at_once() {
+        let gone = Served::new(true, None);
+        assert_eq!(gone, Served::NoLonger);
+        let begun = tokio::time::Instant::now();
+        gone.end().await;
+        assert_eq!(begun.elapsed(), GONE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_nobody_wants_is_not_missed() {
+        let nothing = tokio::time::timeout(Duration::from_secs(3600), Served::new(false, None).end()).await;
+        assert!(nothing.is_err());
+    }
+}
