@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crds::Port;
 use host::link::Change;
@@ -29,7 +30,21 @@ pub struct Done {
     pub refused: Vec<Refused>,
     /// UIDs of the ports that are routers' places here.
     pub legs: Vec<String>,
+    /// Why requests are not balanced here as they should be.
+    pub trouble: Option<Trouble>,
 }
+
+/// What does not work of a network, though all else does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What went wrong, as a sentence.
+    pub message: String,
+    /// Whether the pass found it out, rather than one before.
+    pub new: bool,
+}
+
+/// How long it takes until what did not work is tried again.
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// All networks of this host.
 pub struct Cells<H: Hands> {
@@ -51,12 +66,17 @@ struct Slot {
     /// What the last good pass made sure of.
     stands: Option<Wanted>,
     watch: Option<AbortOnDropHandle<()>>,
+    /// Why requests are not balanced.
+    trouble: Option<String>,
+    /// Asks for another pass because of it.
+    again: Option<AbortOnDropHandle<()>>,
 }
 
 impl Slot {
     fn done(&self, drift: Vec<Change>) -> Done {
         let legs = self.stands.iter().flat_map(|wanted| &wanted.routing.legs).map(|leg| leg.port.clone()).collect();
-        Done { netns: self.netns.clone(), drift, refused: self.refused.clone(), legs }
+        let trouble = self.trouble.clone().map(|message| Trouble { message, new: false });
+        Done { netns: self.netns.clone(), drift, refused: self.refused.clone(), legs, trouble }
     }
 }
 
@@ -90,12 +110,12 @@ impl<H: Hands> Cells<H> {
         }
         let begun = self.ticket();
         let wanted = read()?;
-        let changes = match wanted.ports.is_empty() {
+        let (changes, trouble) = match wanted.ports.is_empty() {
             true => {
                 slot.watch = None;
                 slot.stands = None;
                 self.hands.remove(&wanted.owner.uid, &wanted.netns).await?;
-                Vec::new()
+                (Vec::new(), None)
             }
             false => self.realise(&wanted).await?,
         };
@@ -105,12 +125,17 @@ impl<H: Hands> Cells<H> {
         {
             slot.watch = self.watch(&wanted).await;
         }
+        let (troubled, new) = (slot.trouble.is_some(), trouble.is_some() && slot.trouble != trouble);
+        slot.again = trouble.as_ref().and_then(|_| self.ask_again(&wanted));
+        slot.trouble = trouble;
         slot.begun = begun;
         slot.netns.clone_from(&wanted.netns);
         self.wake_changed(&wanted.owner.namespace, &slot.refused, &wanted.refused);
         slot.refused.clone_from(&wanted.refused);
         slot.stands = (!wanted.ports.is_empty()).then_some(wanted);
-        Ok(slot.done(if untouched { changes } else { Vec::new() }))
+        let mut done = slot.done(if untouched && !troubled { changes } else { Vec::new() });
+        done.trouble.iter_mut().for_each(|trouble| trouble.new = new);
+        Ok(done)
     }
 
     /// Whoever is refused from now on, or no longer, has something new to tell.
@@ -122,7 +147,8 @@ impl<H: Hands> Cells<H> {
         }
     }
 
-    async fn realise(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+    /// What was changed, and what does not work though all else does.
+    async fn realise(&self, wanted: &Wanted) -> Result<(Vec<Change>, Option<String>), Error> {
         let mut changes = self.hands.ensure_namespaces(wanted).await?;
         changes.extend(self.hands.ensure_bridge(wanted).await?);
         changes.extend(self.hands.ensure_guard(wanted).await?);
@@ -135,7 +161,24 @@ impl<H: Hands> Cells<H> {
         changes.extend(self.hands.ensure_dhcp(wanted).await?);
         // After dnsmasq, which may hold the port from before it was told to leave it.
         changes.extend(self.hands.ensure_dns(wanted).await?);
-        Ok(changes)
+        // Last: whoever balances no requests has addresses, names and connections all the same.
+        match self.hands.ensure_proxy(wanted).await {
+            Ok(more) => {
+                changes.extend(more);
+                Ok((changes, None))
+            }
+            Err(error) => Ok((changes, Some(sentence(&error)))),
+        }
+    }
+
+    /// Wakes a port of the network after a while.
+    fn ask_again(&self, wanted: &Wanted) -> Option<AbortOnDropHandle<()>> {
+        let (queue, namespace) = (self.queue.clone(), wanted.owner.namespace.clone());
+        let port = wanted.ports.first()?.name.clone();
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            queue.wake_named(&namespace, &port);
+        })))
     }
 
     /// Wakes a port of the network when something in its namespace changes.

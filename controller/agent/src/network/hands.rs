@@ -58,8 +58,10 @@ pub trait Hands: Send + Sync + 'static {
     fn ensure_taps(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The way of its nodes to the API, or none; before any guest learns of the network.
     fn ensure_api_door(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
-    /// What load balancers say of connections and requests, or nothing of it where there are none; after the taps are there.
+    /// What load balancers say of connections, or nothing of it where there are none; after the taps are there.
     fn ensure_balancer(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
+    /// What load balancers say of requests, or nothing of it.
+    fn ensure_proxy(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// dnsmasq with exactly the ports' reservations, or none.
     fn ensure_dhcp(&self, wanted: &Wanted) -> impl Future<Output = Result<Vec<Change>, Error>> + Send;
     /// The name server with the names of the network and its tenant.
@@ -250,9 +252,11 @@ impl Hands for HostHands {
     }
 
     async fn ensure_balancer(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        let mut changes = self.balance(wanted).await?;
-        changes.extend(self.proxy(wanted).await?);
-        Ok(changes)
+        self.balance(wanted).await
+    }
+
+    async fn ensure_proxy(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
+        self.proxy(wanted).await
     }
 
     async fn ensure_dns(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {

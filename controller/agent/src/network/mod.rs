@@ -175,8 +175,18 @@ impl<H: Hands> Ports<H> {
         Ok(done)
     }
 
-    /// Says in Events what had been changed by somebody else and was set right.
+    /// Says in Events what had been changed by somebody else and was set right, and what does not work.
     async fn tell(&self, network: &TenantNetwork, done: &Done) {
+        if let Some(trouble) = done.trouble.as_ref().filter(|trouble| trouble.new) {
+            let note =
+                format!("No HTTP requests are balanced as they should be on host {}: {}", self.host, trouble.message);
+            tracing::warn!(
+                network = network.name_any(),
+                trouble = trouble.message,
+                "HTTP is not balanced as it should be"
+            );
+            self.objects.event(network, true, "ProxyFailed", "BalanceRequests", note).await;
+        }
         for change in &done.drift {
             crate::metrics::METRICS.repairs.with_label_values(&[change.reason]).inc();
             let note = format!("Somebody changed the network on this host; repaired: {}.", change.message);

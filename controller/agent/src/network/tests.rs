@@ -28,6 +28,8 @@ struct FakeHost {
     there: BTreeSet<String>,
     failing: BTreeSet<usize>,
     calls: usize,
+    /// Whether the HTTP proxy does not work.
+    without_proxy: bool,
     /// How long a pass takes.
     time: std::time::Duration,
 }
@@ -85,6 +87,13 @@ impl Hands for Arc<FakeHands> {
 
     async fn ensure_balancer(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.ensure(wanted.services.balancer.is_some().then(|| wanted.balancer.clone()).into_iter().collect())
+    }
+
+    async fn ensure_proxy(&self, _: &Wanted) -> Result<Vec<Change>, Error> {
+        match self.0.lock().unwrap().without_proxy {
+            true => Err(Error::NetworkGone { network: "proxy".to_owned() }),
+            false => Ok(Vec::new()),
+        }
     }
 
     async fn ensure_api_door(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
@@ -281,4 +290,40 @@ async fn a_refused_port_holds_up_nobody_and_looks_again_when_the_older_one_goes(
     assert_eq!(pass(&[older, younger.clone()]).await.drift, [], "a refusal is no drift");
     assert!(pass(&[younger]).await.refused.is_empty());
     assert_eq!(told.recv().await.as_deref(), Some("p3"), "it can be served now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_does_not_work_holds_up_nobody_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path()).unwrap();
+    layout.create().unwrap();
+    let port = samples::port(2);
+    let ((queue, requests), (cache, mut writer)) = (queue(), Cache::new());
+    for heard in [watcher::Event::Init, watcher::Event::InitApply((*port).clone()), watcher::Event::InitDone] {
+        writer.apply_watcher_event(&heard);
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let engine =
+        control_loop::run(Teller(tell), cache, queue.clone(), requests, Pace::at_once(1), CancellationToken::new());
+    let _engine = AbortOnDropHandle::new(tokio::spawn(engine));
+    let hands = Arc::new(FakeHands::default());
+    let cells = Cells::new(hands.clone(), samples::names(), layout, queue);
+    let uid = samples::network().metadata.uid.unwrap();
+    let pass = async || {
+        let (ticket, ports) = (cells.ticket(), [port.clone()]);
+        cells.converge(&uid, ticket, || wanted(&samples::names(), &samples::network(), &ports)).await.unwrap()
+    };
+
+    hands.0.lock().unwrap().without_proxy = true;
+    let begun = tokio::time::Instant::now();
+    let found_out = pass().await.trouble.unwrap();
+    assert!(found_out.new && found_out.message.contains("TenantNetwork proxy"), "{found_out:?}");
+    assert!(hands.0.lock().unwrap().there.contains("name server"), "all else is there");
+    assert_eq!(told.recv().await.as_deref(), Some("p2"), "it is looked at again");
+    assert_eq!(begun.elapsed(), super::cells::AGAIN);
+    assert!(!pass().await.trouble.unwrap().new, "it is told once");
+    hands.0.lock().unwrap().without_proxy = false;
+    assert_eq!(pass().await.trouble, None);
+    let looked_again = tokio::time::timeout(super::cells::AGAIN * 10, told.recv()).await;
+    assert!(looked_again.is_err(), "nobody has a reason to");
 }

@@ -105,6 +105,9 @@ impl Hands for Shared {
     async fn ensure_balancer(&self, _: &Wanted) -> Result<Vec<Change>, Error> {
         Ok(Vec::new())
     }
+    async fn ensure_proxy(&self, _: &Wanted) -> Result<Vec<Change>, Error> {
+        Ok(Vec::new())
+    }
     async fn ensure_dhcp(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         self.all(wanted, "reservation", wanted.ports.iter().map(|port| port.hostname.clone()))
     }
