@@ -20,6 +20,7 @@ pub mod probe;
 pub mod question;
 pub mod rule;
 pub mod verdict;
+mod way;
 pub mod world;
 
 pub use access::{Ability, Closed, Groups, members};

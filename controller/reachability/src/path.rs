@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  guest ─► tap ─► what its groups say ─► bridge ─► (gateway) ─► (tunnel ─► bridge) ─► what the other's groups say ─► tap ─► guest
+//!
+//!  between networks:                                 gateway ─► (tunnel) ─► router ─► (tunnel ─► router …) ─► (tunnel) ─► bridge
 //! ```
 //!
 //! The way ends at the first hop that stops it. A hop of which its object says that something is amiss (not ready, no address
@@ -17,6 +19,7 @@ use traffic::Conversation;
 
 use crate::endpoint::Endpoint;
 use crate::verdict::{Ruling, Verdict};
+use crate::way::Passed;
 use crate::world::World;
 
 /// Where on the way.
@@ -35,6 +38,8 @@ pub enum Place {
     Gateway,
     /// From host to host.
     Tunnel,
+    /// Who passes it on to another network.
+    Router,
     /// What the receiver's groups say.
     RuleIn,
 }
@@ -48,6 +53,7 @@ impl fmt::Display for Place {
             Self::Bridge => "bridge",
             Self::Gateway => "gateway",
             Self::Tunnel => "tunnel",
+            Self::Router => "router",
             Self::RuleIn => "rule in",
         })
     }
@@ -103,7 +109,8 @@ impl World {
         let mut hops = vec![guest(from), tap(from)];
         match &verdict {
             Verdict::AnotherNetwork => {
-                let why = format!("no way leads from here to TenantNetwork {}", to.network);
+                let back = if self.way(from, to).is_some() { " and back" } else { "" };
+                let why = format!("no way leads from here to TenantNetwork {}{back}", to.network);
                 hops.push(Hop { place: Place::Bridge, of: from.network.clone(), fate: Fate::Stops, why });
             }
             Verdict::Absent { port, .. } if *port == from.name => {}
@@ -112,16 +119,34 @@ impl World {
                 hops.push(self.rule(from, out, RuleDirection::Egress));
                 hops.push(bridge(from));
                 hops.extend(gateway(from, to));
-                if from.host != to.host {
-                    hops.push(self.tunnel(from, to));
-                    hops.push(bridge(to));
-                }
+                hops.extend(self.between(from, to));
                 hops.push(self.rule(to, into, RuleDirection::Ingress));
                 hops.extend([tap(to), guest(to)]);
             }
         }
         let end = hops.iter().position(|hop| hop.fate == Fate::Stops);
         hops.truncate(end.map_or(hops.len(), |end| end + 1));
+        hops
+    }
+
+    /// From the one's bridge to the other's: routers, and tunnels where the next is on another host.
+    fn between(&self, from: &Endpoint, to: &Endpoint) -> Vec<Hop> {
+        let mut hops = Vec::new();
+        let (mut host, mut network) = (from.host.as_deref(), from.network.as_str());
+        for passed in self.way(from, to).unwrap_or_default() {
+            let next = passed.router.status.as_ref().and_then(|status| status.host.as_deref());
+            if next.is_some() && next != host {
+                hops.push(self.tunnel(&from.namespace, network, host, next));
+            }
+            hops.push(router(&passed));
+            (host, network) = (next, passed.exit.network.as_str());
+        }
+        if host.is_some() && host != to.host.as_deref() {
+            hops.push(self.tunnel(&to.namespace, network, host, to.host.as_deref()));
+        }
+        if !hops.is_empty() {
+            hops.push(bridge(to));
+        }
         hops
     }
 
@@ -147,11 +172,11 @@ impl World {
         Hop { place, of: at.name.clone(), fate, why }
     }
 
-    fn tunnel(&self, from: &Endpoint, to: &Endpoint) -> Hop {
-        let vni = self.network(from).and_then(|network| network.status.as_ref()?.vni);
-        let (near, far) = (self.end_of_tunnel(from), self.end_of_tunnel(to));
+    fn tunnel(&self, namespace: &str, network: &str, near: Option<&str>, far: Option<&str>) -> Hop {
+        let vni = self.network_named(namespace, network).and_then(|network| network.status.as_ref()?.vni);
+        let (near, far) = (self.end_of_tunnel(near), self.end_of_tunnel(far));
         let amiss = match (vni, &near, &far) {
-            (None, ..) => Some(format!("TenantNetwork {} has no VNI yet", from.network)),
+            (None, ..) => Some(format!("TenantNetwork {network} has no VNI yet")),
             (_, Err(why), _) | (.., Err(why)) => Some(why.clone()),
             _ => None,
         };
@@ -160,12 +185,12 @@ impl World {
             .clone()
             .unwrap_or_else(|| format!("VNI {}, {} to {}", vni.unwrap_or_default(), told(near), told(far)));
         let fate = if amiss.is_some() { Fate::Suspect } else { Fate::Passes };
-        Hop { place: Place::Tunnel, of: from.network.clone(), fate, why }
+        Hop { place: Place::Tunnel, of: network.to_owned(), fate, why }
     }
 
-    /// A Port's host with its address on the underlay, or what is wrong with it.
-    fn end_of_tunnel(&self, of: &Endpoint) -> Result<String, String> {
-        let name = of.host.clone().unwrap_or_default();
+    /// A host with its address on the underlay, or what is wrong with it.
+    fn end_of_tunnel(&self, host: Option<&str>) -> Result<String, String> {
+        let name = host.unwrap_or_default().to_owned();
         let Some(host) = self.host(&name) else {
             // Tenants may not see Hosts.
             return if self.sees_hosts() { Err(format!("there is no Host {name}")) } else { Ok(name) };
@@ -184,6 +209,23 @@ fn trouble_of(host: &Host) -> Option<String> {
     let conditions = host.status.iter().flat_map(|status| &status.conditions);
     let no = conditions.into_iter().find(|one| one.type_ == condition::READY && one.status != "True")?;
     Some(format!("Host {} is Ready={} ({}): {}", host.name_any(), no.status, no.reason, no.message))
+}
+
+/// A router whose status says that it does not route might.
+fn router(passed: &Passed<'_>) -> Hop {
+    let (name, status) = (passed.router.name_any(), passed.router.status.as_ref());
+    let no = status.and_then(|status| {
+        status.conditions.iter().find(|one| one.type_ == condition::READY && one.status != "True").cloned()
+    });
+    let host = status.and_then(|status| status.host.as_deref());
+    let (fate, why) = match (no, host) {
+        (Some(no), _) => {
+            (Fate::Suspect, format!("Router {name} is Ready={} ({}): {}", no.status, no.reason, no.message))
+        }
+        (None, None) => (Fate::Suspect, format!("Router {name} is on no Host")),
+        (None, Some(host)) => (Fate::Passes, format!("on {host}, {} to {}", passed.entry.address, passed.exit.address)),
+    };
+    Hop { place: Place::Router, of: name, fate, why }
 }
 
 fn guest(of: &Endpoint) -> Hop {

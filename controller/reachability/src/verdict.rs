@@ -14,7 +14,7 @@ use crate::world::World;
 /// What was decided about a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No way leads from one network to another.
+    /// No way leads from one network to the other and back.
     AnotherNetwork,
     /// One of the two is on no network now.
     Absent {
@@ -126,7 +126,8 @@ impl World {
     /// Whether `from` may begin to say `what` to `to`, each under its own address.
     #[must_use]
     pub fn verdict(&self, from: &Endpoint, to: &Endpoint, what: Conversation) -> Verdict {
-        if !from.shares_network_with(to) {
+        let by_routers = || !matches!(what, Conversation::Icmp6(..)) && self.is_joined(from, to);
+        if !from.shares_network_with(to) && !by_routers() {
             return Verdict::AnotherNetwork;
         }
         let absent = |one: &Endpoint, why: &str| Verdict::Absent { port: one.name.clone(), why: why.to_owned() };

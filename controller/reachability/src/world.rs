@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crds::{Host, Port, SecurityGroup, Subnets, TenantNetwork, VirtualMachine, condition};
+use crds::router::routes::{Hop, routes_of};
+use crds::{Host, Port, Router, SecurityGroup, Subnets, TenantNetwork, VirtualMachine, condition};
 use kube::ResourceExt;
 
 use crate::access::{Ability, Groups, members};
@@ -19,6 +21,8 @@ pub struct Objects {
     pub ports: Vec<Port>,
     /// Groups.
     pub groups: Vec<SecurityGroup>,
+    /// Routers; what their statuses say is in force.
+    pub routers: Vec<Router>,
     /// Machines: who uses which Port.
     pub machines: Vec<VirtualMachine>,
     /// Hosts; those that may not be seen count as able.
@@ -36,6 +40,9 @@ pub struct World {
     members: Members,
     networks: HashMap<(String, String), TenantNetwork>,
     hosts: HashMap<String, Host>,
+    routers: HashMap<String, Vec<Arc<Router>>>,
+    /// What routers lead to, by namespace and network.
+    routes: HashMap<(String, String), Vec<Hop>>,
 }
 
 impl World {
@@ -53,7 +60,10 @@ impl World {
             members: Members::new(),
             networks: objects.networks.into_iter().map(key).collect(),
             hosts: objects.hosts.into_iter().map(|host| (host.name_any(), host)).collect(),
+            routers: HashMap::new(),
+            routes: HashMap::new(),
         };
+        world.lay_routes(objects.routers);
         let users = users(&objects.machines);
         let mut endpoints: Vec<Endpoint> = objects.ports.iter().map(|port| world.endpoint(port, &users)).collect();
         endpoints.sort_by(|a, b| (&a.namespace, &a.network, &a.name).cmp(&(&b.namespace, &b.network, &b.name)));
@@ -61,6 +71,18 @@ impl World {
         world.members = members_of(&endpoints);
         world.endpoints = endpoints;
         world
+    }
+
+    /// One that is being deleted has left its host.
+    fn lay_routes(&mut self, routers: Vec<Router>) {
+        for router in routers.into_iter().filter(|router| router.metadata.deletion_timestamp.is_none()) {
+            self.routers.entry(router.namespace().unwrap_or_default()).or_default().push(Arc::new(router));
+        }
+        for (namespace, network) in self.networks.keys() {
+            if let Some(routers) = self.routers.get(namespace) {
+                self.routes.insert((namespace.clone(), network.clone()), routes_of(network, routers));
+            }
+        }
     }
 
     fn endpoint(&self, port: &Port, users: &HashMap<(String, String), &VirtualMachine>) -> Endpoint {
@@ -138,7 +160,20 @@ impl World {
     /// A Port's network.
     #[must_use]
     pub fn network(&self, of: &Endpoint) -> Option<&TenantNetwork> {
-        self.networks.get(&(of.namespace.clone(), of.network.clone()))
+        self.network_named(&of.namespace, &of.network)
+    }
+
+    pub(crate) fn network_named(&self, namespace: &str, name: &str) -> Option<&TenantNetwork> {
+        self.networks.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    pub(crate) fn routers(&self, namespace: &str) -> &[Arc<Router>] {
+        self.routers.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    /// What routers lead to from that network.
+    pub(crate) fn routes(&self, namespace: &str, network: &str) -> &[Hop] {
+        self.routes.get(&(namespace.to_owned(), network.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// A Host, if it may be seen.

@@ -2,6 +2,7 @@
 
 mod naive;
 mod probing;
+mod routed;
 
 use crds::{Port, SecurityGroup, TenantNetwork, VirtualMachine};
 use serde::de::DeserializeOwned;
@@ -60,7 +61,7 @@ fn objects() -> Objects {
         ports,
         groups: vec![group("web", web), group("clients", json!([])), group("jail", jail)],
         machines,
-        hosts: Vec::new(),
+        ..Objects::default()
     }
 }
 

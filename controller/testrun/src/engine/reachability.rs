@@ -66,6 +66,7 @@ impl<E: Effects> Engine<'_, E> {
             networks: self.all("TenantNetwork", notes).await?,
             ports: self.all("Port", notes).await?,
             groups: self.all("SecurityGroup", notes).await?,
+            routers: self.all("Router", notes).await?,
             machines: self.all("VirtualMachine", notes).await?,
             hosts: self.all("Host", notes).await?,
         }))

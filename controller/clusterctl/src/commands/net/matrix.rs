@@ -9,7 +9,7 @@ use crate::print::table::Table;
 use anyhow::{Context, Result, bail};
 use kube::Client;
 use reachability::matrix::Cell;
-use reachability::{Endpoint, Question, World};
+use reachability::{Endpoint, Question, Verdict, World};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -123,11 +123,15 @@ fn name(of: &Endpoint, with_namespace: bool) -> String {
     if with_namespace { of.full_name() } else { of.name.clone() }
 }
 
-/// A line for each pair on one network.
+/// A line for each pair on one network, or on two that routers join.
 fn short(cells: &[Cell<'_>], namespaces: bool) -> Table {
     let mut table = Table::new(["NETWORK", "FROM", "TO", "OPEN", "CLOSED"].map(str::to_owned).to_vec());
     let same = |a: &Cell<'_>, b: &Cell<'_>| std::ptr::eq(a.from, b.from) && std::ptr::eq(a.to, b.to);
-    for pair in cells.chunk_by(same).filter(|pair| pair[0].from.shares_network_with(pair[0].to)) {
+    let joined = |pair: &&[Cell<'_>]| {
+        let apart = pair.iter().all(|cell| cell.verdict == Verdict::AnotherNetwork);
+        pair[0].from.shares_network_with(pair[0].to) || !apart
+    };
+    for pair in cells.chunk_by(same).filter(joined) {
         let labels = |open: bool| {
             let of_it = pair.iter().filter(|cell| cell.verdict.is_open() == open);
             let all: Vec<&str> = of_it.map(|cell| cell.question.label.as_str()).collect();
@@ -138,13 +142,12 @@ fn short(cells: &[Cell<'_>], namespaces: bool) -> Table {
             }
         };
         let (from, to) = (pair[0].from, pair[0].to);
-        table.push(vec![
-            from.network.clone(),
-            name(from, namespaces),
-            name(to, namespaces),
-            labels(true),
-            labels(false),
-        ]);
+        let networks = if from.shares_network_with(to) {
+            from.network.clone()
+        } else {
+            format!("{} → {}", from.network, to.network)
+        };
+        table.push(vec![networks, name(from, namespaces), name(to, namespaces), labels(true), labels(false)]);
     }
     table
 }

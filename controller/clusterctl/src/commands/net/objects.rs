@@ -16,6 +16,7 @@ pub async fn world(client: &Client, namespace: Option<&str>) -> Result<World> {
         networks: list(client, namespace).await?,
         ports: list(client, namespace).await?,
         groups: list(client, namespace).await?,
+        routers: list(client, namespace).await?,
         machines: list(client, namespace).await?,
         // Tenants may not see Hosts; what these say is asked of them only where it matters.
         hosts: match hosts.list(&ListParams::default()).await {

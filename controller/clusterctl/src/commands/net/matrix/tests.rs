@@ -1,5 +1,5 @@
 use super::*;
-use crds::{Port, SecurityGroup, TenantNetwork};
+use crds::{Port, Router, SecurityGroup, TenantNetwork};
 use reachability::Objects;
 
 fn world() -> World {
@@ -7,6 +7,12 @@ fn world() -> World {
     let network = |name: &str| -> TenantNetwork {
         serde_json::from_value(object("TenantNetwork", name, json!({"subnet": "10.0.0.0/24"}))).unwrap()
     };
+    let far: TenantNetwork =
+        serde_json::from_value(object("TenantNetwork", "far", json!({"subnet": "10.5.0.0/24"}))).unwrap();
+    let leg = |network: &str, ip: &str, range: &str| json!({"network": network, "port": "p", "address": ip, "ranges": [range]});
+    let mut router = object("Router", "between", json!({"networks": ["net", "far"]}));
+    router["status"] = json!({"host": "host01", "interfaces": [leg("net", "10.0.0.9", "10.0.0.0/24"), leg("far", "10.5.0.9", "10.5.0.0/24")]});
+    let router: Router = serde_json::from_value(router).unwrap();
     let port = |name: &str, network: &str, ip: &str, groups: &[&str]| -> Port {
         let spec = json!({"network": network, "ip": ip, "host": "host01", "securityGroups": groups});
         serde_json::from_value(object("Port", name, spec)).unwrap()
@@ -14,13 +20,15 @@ fn world() -> World {
     let rules = json!({"rules": [{"direction": "Ingress", "protocol": "TCP", "port": 80, "endPort": 90}]});
     let group: SecurityGroup = serde_json::from_value(object("SecurityGroup", "web", rules)).unwrap();
     World::of(Objects {
-        networks: vec![network("net"), network("other")],
+        networks: vec![network("net"), network("other"), far],
         ports: vec![
             port("client", "net", "10.0.0.2", &[]),
             port("server", "net", "10.0.0.3", &["web"]),
             port("stranger", "other", "10.0.0.2", &[]),
+            port("beyond", "far", "10.5.0.2", &["web"]),
         ],
         groups: vec![group],
+        routers: vec![router],
         ..Objects::default()
     })
 }
@@ -49,7 +57,7 @@ fn printed(line: &str) -> String {
 
 #[test]
 fn a_line_for_each_pair_of_one_network() {
-    insta::assert_snapshot!(printed(""), @r"
+    insta::assert_snapshot!(printed("--network net"), @r"
     NETWORK   FROM     TO       OPEN        CLOSED
     net       client   server   tcp/80-90   tcp/other,udp,icmp
     net       server   client   all         -
@@ -57,9 +65,22 @@ fn a_line_for_each_pair_of_one_network() {
 }
 
 #[test]
+fn and_of_two_that_a_router_joins() {
+    insta::assert_snapshot!(printed("--from client --from beyond"), @r"
+    NETWORK     FROM     TO       OPEN        CLOSED
+    far → net   beyond   client   all         -
+    far → net   beyond   server   tcp/80-90   tcp/other,udp,icmp
+    net → far   client   beyond   tcp/80-90   tcp/other,udp,icmp
+    net         client   server   tcp/80-90   tcp/other,udp,icmp
+    ");
+}
+
+#[test]
 fn a_line_for_each_question_and_what_decided_it() {
     insta::assert_snapshot!(printed("--from client --port 80 --port 91 -o wide"), @r"
     FROM     TO         CONVERSATION   VERDICT   DECIDED BY
+    client   beyond     tcp/80         open      SecurityGroup web spec.rules[0]
+    client   beyond     tcp/91         closed    default deny in
     client   server     tcp/80         open      SecurityGroup web spec.rules[0]
     client   server     tcp/91         closed    default deny in
     client   stranger   tcp/80         closed    another network
