@@ -93,6 +93,9 @@ pub struct Capabilities {
     /// HAProxy's version, which LoadBalancers with HTTP need; empty when there is none.
     #[serde(default)]
     pub haproxy: String,
+    /// Whether Routers here have a way out: the agent was told where outside is.
+    #[serde(default)]
+    pub outside: bool,
     /// Whether SecurityGroups can be enforced: bridged packets can be filtered with connections in mind.
     #[serde(default)]
     pub stateful_filter: bool,

@@ -25,6 +25,7 @@ pub mod condition;
 pub mod dns_record_set;
 pub mod dns_zone;
 pub mod exec;
+pub mod external_network;
 pub mod fault;
 pub mod host;
 pub mod image;
@@ -46,6 +47,7 @@ pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use condition::Condition;
 pub use dns_record_set::{DNSRecordSet, DNSRecordSetSpec, DNSRecordSetStatus, DNSRecordType};
 pub use dns_zone::{DNSZone, DNSZoneSpec, DNSZoneStatus};
+pub use external_network::{ExternalNetwork, ExternalNetworkSpec};
 pub use fault::{Fault, FaultSpec, FaultStatus};
 pub use host::{Host, HostSpec, HostStatus};
 pub use image::{Image, ImageSpec, ImageStatus};
@@ -88,6 +90,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         TenantNetwork::crd(),
         SecurityGroup::crd(),
         Port::crd(),
+        ExternalNetwork::crd(),
         ServiceIP::crd(),
         Router::crd(),
         LoadBalancer::crd(),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     doc = "A way between TenantNetworks of one tenant, on one elected Host.",
     printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "External", type_ = "string", json_path = ".status.external.address"),
     printcolumn(name = "Networks", type_ = "string", json_path = ".spec.networks[*]", priority = 1),
     printcolumn(name = "Term", type_ = "integer", json_path = ".status.term", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -35,6 +36,22 @@ pub struct RouterSpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["destination"]))]
     pub static_routes: Vec<StaticRoute>,
+    /// The way out of its networks; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalWay>,
+}
+
+/// By which address its networks go out.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalWay {
+    /// ExternalNetwork that the address is of.
+    #[schemars(length(min = 1, max = 253))]
+    pub network: String,
+    /// The address under which all that goes out is seen; allocated when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
+    pub ip: Option<String>,
 }
 
 /// A range that is reached by somebody on one of the networks.
@@ -81,10 +98,40 @@ pub struct RouterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["destination"]))]
     pub static_routes: Vec<StaticRoute>,
+    /// The way out in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<RouterExternal>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A router's way out.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterExternal {
+    /// The ExternalNetwork.
+    pub network: String,
+    /// The address under which all is seen that has none of its own.
+    pub address: String,
+    /// Addresses that lead in, and under which those that they lead to are seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"]))]
+    pub floating: Vec<Floating>,
+}
+
+/// A floating address.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Floating {
+    /// The address.
+    pub address: String,
+    /// The ServiceIP that has it.
+    #[serde(rename = "serviceIP")]
+    pub service_ip: String,
+    /// The address of the Port that it leads to.
+    pub target: String,
 }
 
 /// A router's place in one network.

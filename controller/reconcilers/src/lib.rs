@@ -8,7 +8,7 @@
 //!                       ▲ dependsOn gates the machine          │
 //!                       └──────────── status ◄─── agent ◄──────┘ spec.host set by `scheduler`
 //!  TenantNetwork: VNI, gateway      Port: address, host      Fault: host      Host: lost heartbeat
-//!  Router: elected host ──makes──► Port
+//!  Router: elected host, way out ──makes──► Port
 //!  ServiceIP: address      LoadBalancer: who of its backends answers      DNSZone, DNSRecordSet: which of them are served
 //! ```
 
@@ -25,6 +25,7 @@ pub mod host_health;
 pub mod load_balancer;
 pub mod network;
 pub mod node;
+mod pool;
 pub mod port;
 pub mod router;
 pub mod scheduler;
@@ -46,8 +47,8 @@ pub async fn run(client_for: impl Fn(&str) -> Client, shutdown: CancellationToke
         node::run(client_for("node"), shutdown.clone()),
         network::run(client_for("network"), shutdown.clone()),
         port::run(client_for("port"), giving.clone(), shutdown.clone()),
-        service_ip::run(client_for("service-ip"), giving, shutdown.clone()),
-        router::run(client_for("router"), shutdown.clone()),
+        service_ip::run(client_for("service-ip"), giving.clone(), shutdown.clone()),
+        router::run(client_for("router"), giving, shutdown.clone()),
         load_balancer::run(client_for("load-balancer"), shutdown.clone()),
         scheduler::run(client_for("scheduler"), shutdown.clone()),
         fault::run(client_for("fault"), shutdown.clone()),

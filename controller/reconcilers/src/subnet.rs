@@ -63,6 +63,7 @@ impl Others<'_> {
         let services = self
             .services
             .iter()
+            .filter(|one| one.spec.external_network.is_none())
             .flat_map(|one| one.spec.ip.iter().chain(one.status.iter().filter_map(|status| status.ip.as_ref())));
         let taken: HashSet<Ipv4Addr> = ports.chain(services).filter_map(|text| text.parse().ok()).collect();
         let free = |subnet: &Subnet| {

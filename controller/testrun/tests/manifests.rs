@@ -5,8 +5,8 @@
 
 use crds::testrun::{ParallelStep, Step};
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Image, LoadBalancer, Node, Port, Router, SecurityGroup, ServiceIP,
-    TenantNetwork, TestRun, VirtualMachine, Volume,
+    Cluster, DNSRecordSet, DNSZone, ExternalNetwork, Fault, Image, LoadBalancer, Node, Port, Router, SecurityGroup,
+    ServiceIP, TenantNetwork, TestRun, VirtualMachine, Volume,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,7 @@ fn check(document: &Value) -> Result<(), String> {
         "Cluster" => strictly::<Cluster>(document).map(drop),
         "DNSRecordSet" => strictly::<DNSRecordSet>(document).map(drop),
         "DNSZone" => strictly::<DNSZone>(document).map(drop),
+        "ExternalNetwork" => strictly::<ExternalNetwork>(document).map(drop),
         "Fault" => strictly::<Fault>(document).map(drop),
         "Image" => strictly::<Image>(document).map(drop),
         "LoadBalancer" => strictly::<LoadBalancer>(document).map(drop),

@@ -112,9 +112,19 @@ impl HealthCheck {
 }
 
 impl ServiceIP {
-    /// Its address, once it has one.
+    /// Its address in the network, once it has one. A floating one has none there.
     #[must_use]
     pub fn address(&self) -> Option<std::net::Ipv4Addr> {
+        self.given().filter(|_| self.spec.external_network.is_none())
+    }
+
+    /// Its address outside, once it has one.
+    #[must_use]
+    pub fn floating(&self) -> Option<std::net::Ipv4Addr> {
+        self.given().filter(|_| self.spec.external_network.is_some())
+    }
+
+    fn given(&self) -> Option<std::net::Ipv4Addr> {
         self.status.as_ref()?.ip.as_ref()?.parse().ok()
     }
 }

@@ -55,7 +55,8 @@ impl RouterStatus {
         let others = self.interfaces.iter().filter(|other| other.network != interface.network);
         let ranges = others.flat_map(RouterInterface::parsed_ranges).map(|range| (range, leg));
         let fixed = self.routes().map(|(range, via)| (range, if interface.has(via) { via } else { leg }));
-        ranges.chain(fixed).map(|(destination, via)| Hop { destination, via: Some(via) }).collect()
+        let out = self.external.iter().map(|_| (Ipv4Net::default(), leg));
+        ranges.chain(fixed).chain(out).map(|(destination, via)| Hop { destination, via: Some(via) }).collect()
     }
 }
 
@@ -134,6 +135,15 @@ mod tests {
         let status = one[0].status.as_ref().unwrap();
         assert_eq!(told(&status.routes_at(&status.interfaces[0])), ["10.1.5.0/24"]);
         assert_eq!(told(&status.routes_at(&status.interfaces[1])), ["192.168.0.0/16 via 10.2.0.7"]);
+    }
+
+    #[test]
+    fn whoever_has_a_way_out_is_where_all_else_is_sent() {
+        let mut one = (*router("r", 0, &[A, B], &[])).clone();
+        let external = json!({"network": "x", "address": "203.0.113.9"});
+        one.status.as_mut().unwrap().external = Some(serde_json::from_value(external).unwrap());
+        let routes = told(&routes_of("a", &[Arc::new(one)]));
+        assert_eq!(routes, ["0.0.0.0/0 via 10.1.0.9", "10.2.0.0/24 via 10.1.0.9"]);
     }
 
     #[test]

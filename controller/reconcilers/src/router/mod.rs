@@ -11,13 +11,14 @@
 //!
 //! The elected host is told first and its Ports come after, so that of a host that no longer counts nobody is told as the new one.
 
+mod outside;
 mod plan;
 mod status;
 
-use crate::subnet::Problem;
+use crate::subnet::{Giving, Problem};
 use crate::{Error, GATHER, write};
 use control_loop::{ControlLoop, Pace, Reconciler};
-use crds::{Host, Port, PortSpec, Router, TenantNetwork};
+use crds::{ExternalNetwork, Host, Port, PortSpec, Router, ServiceIP, TenantNetwork};
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -25,16 +26,21 @@ use kube::{Api, Client, Resource, ResourceExt};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+use outside::Around;
+use plan::{Joined, Judged};
+
 struct Routers {
     client: Client,
     recorder: Recorder,
+    giving: Giving,
 }
 
 /// Runs the reconciler until `shutdown`. One at a time: of two routers that contradict each other one is judged first.
-pub async fn run(client: Client, shutdown: CancellationToken) {
+pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
     let recorder = Recorder::new(client.clone(), Reporter { controller: "router".to_owned(), instance: None });
     let control = ControlLoop::new(Api::<Router>::all(client.clone()), shutdown);
     let (of_network, of_host, others) = (control.cache(), control.cache(), control.cache());
+    let (of_service, of_external) = (control.cache(), control.cache());
     control
         .owns(Api::<Port>::all(client.clone()))
         .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
@@ -42,12 +48,26 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             of_network.names(|router| router.namespace() == namespace && router.spec.networks.contains(&name))
         })
         .wakes(Api::<Host>::all(client.clone()), move |_| of_host.names(|_| true))
+        .wakes(Api::<ServiceIP>::all(client.clone()), move |service: &ServiceIP| {
+            let (namespace, external) = (service.namespace(), service.spec.external_network.as_ref());
+            of_service
+                .names(|router| external.is_some() && goes_out(router, external) && router.namespace() == namespace)
+        })
+        .wakes(Api::<ExternalNetwork>::all(client.clone()), move |external: &ExternalNetwork| {
+            let name = external.name_any();
+            of_external.names(|router| goes_out(router, Some(&name)))
+        })
         .wakes_kin(move |changed: &Router| {
             let (name, namespace) = (changed.name_any(), changed.namespace());
             others.names(|router| router.namespace() == namespace && router.name_any() != name)
         })
-        .run(Routers { client, recorder }, Pace::at_once(1).gathering(GATHER))
+        .run(Routers { client, recorder, giving }, Pace::at_once(1).gathering(GATHER))
         .await;
+}
+
+/// Whether the router asks for a way out by the ExternalNetwork of that name.
+fn goes_out(router: &Router, by: Option<&String>) -> bool {
+    router.spec.external.as_ref().map(|way| &way.network) == by
 }
 
 impl Reconciler for Routers {
@@ -68,24 +88,31 @@ impl Reconciler for Routers {
         let ports: Api<Port> = write::api_of(&self.client, router.as_ref())?;
         let there = ports.list(&all).await.map_err(Error::api("list Ports"))?.items;
 
-        let judged = plan::judge(&router, &networks, &others).and_then(|joined| match stranger(&router, &there) {
+        let joined = plan::judge(&router, &networks, &others).and_then(|joined| match stranger(&router, &there) {
             Some(problem) => Err(problem),
             None => Ok(joined),
         });
+        // Held until the address is written: ServiceIPs have theirs of the same ranges.
+        let giving = self.giving.lock().await;
+        let judged = match joined {
+            Ok(joined) => self.with_way_out(&router, joined).await?,
+            Err(problem) => Err(problem),
+        };
         let host = plan::elect(&router, &hosts);
         let legs: Vec<Port> = there.into_iter().filter(|port| write::is_owned_by(port, router.as_ref())).collect();
         let before = router.status.clone().unwrap_or_default();
         let elected = host.as_ref().filter(|host| before.host.as_ref() != Some(*host));
         let term = before.term + i64::from(elected.is_some());
-        let told = status::status(&router, judged.as_deref(), host.as_deref(), term, &legs);
+        let told = status::status(&router, judged.as_ref(), host.as_deref(), term, &legs);
         write::status(&routers, &router, told).await?;
+        drop(giving);
         if let Some(elected) = elected {
             // That write wakes this again.
             self.tell(&router, before.host.as_deref(), elected, term).await?;
             return Ok(Action::await_change());
         }
-        if let (Ok(joined), Some(host)) = (&judged, &host) {
-            let wanted: Vec<&str> = joined.iter().map(|one| one.network.as_str()).collect();
+        if let (Ok(judged), Some(host)) = (&judged, &host) {
+            let wanted: Vec<&str> = judged.joined.iter().map(|one| one.network.as_str()).collect();
             settle(&ports, &router, &wanted, &legs, host).await?;
         } else if let Some(host) = &host {
             // What is in force goes on, and moves.
@@ -97,6 +124,22 @@ impl Reconciler for Routers {
 }
 
 impl Routers {
+    /// Adds the way out, if one is asked for, to the networks that the router joins.
+    async fn with_way_out(&self, router: &Router, joined: Vec<Joined>) -> Result<Result<Judged, Problem>, Error> {
+        if router.spec.external.is_none() {
+            return Ok(Ok(Judged { joined, external: None }));
+        }
+        let all = ListParams::default();
+        let externals = Api::<ExternalNetwork>::all(self.client.clone()).list(&all).await;
+        let externals = externals.map_err(Error::api("list ExternalNetworks"))?.items;
+        let routers = Api::<Router>::all(self.client.clone()).list(&all).await;
+        let routers = routers.map_err(Error::api("list Routers"))?.items;
+        let services = Api::<ServiceIP>::all(self.client.clone()).list(&all).await;
+        let services = services.map_err(Error::api("list ServiceIPs"))?.items;
+        let around = Around { externals: &externals, routers: &routers, services: &services };
+        Ok(outside::way_out(router, &joined, &around).map(|external| Judged { joined, external }))
+    }
+
     async fn tell(&self, router: &Router, before: Option<&str>, host: &str, term: i64) -> Result<(), Error> {
         let (type_, reason, note) = match before {
             None => (EventType::Normal, "Elected", format!("The router is on {host}, in term {term}.")),

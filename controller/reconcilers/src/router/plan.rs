@@ -2,6 +2,7 @@
 
 use crate::subnet::Problem;
 use crds::load_balancer::judge::is_lost;
+use crds::router::RouterExternal;
 use crds::{Host, Router, Subnets, TenantNetwork, condition};
 use ipnet::Ipv4Net;
 use kube::ResourceExt;
@@ -18,6 +19,15 @@ pub struct Joined {
     pub network: String,
     /// Its ranges.
     pub subnets: Subnets,
+}
+
+/// What of a router can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The networks that it joins.
+    pub joined: Vec<Joined>,
+    /// Its way out.
+    pub external: Option<RouterExternal>,
 }
 
 /// Name of the Port that holds the router's address in the network. With a dot no guest's name is like it.
@@ -171,11 +181,15 @@ fn comes_back(router: &Router, older: &[&Router], route: (Ipv4Net, Ipv4Addr)) ->
 }
 
 /// Who has the router: whoever has it already as long as that host is not lost, or else a ready one, by a draw that spreads routers
-/// and that each controller makes alike. None when no host can.
+/// and that each controller makes alike. Only a host that knows where outside is has one with a way out. None when no host can.
 pub fn elect(router: &Router, hosts: &[Host]) -> Option<String> {
     let had = router.status.as_ref().and_then(|status| status.host.as_deref());
+    let can = |host: &Host| {
+        router.spec.external.is_none() || host.status.as_ref().is_some_and(|status| status.capabilities.outside)
+    };
     if let Some(host) = hosts.iter().find(|host| Some(host.name_any().as_str()) == had)
         && !is_lost(host)
+        && can(host)
     {
         return Some(host.name_any());
     }
@@ -183,6 +197,7 @@ pub fn elect(router: &Router, hosts: &[Host]) -> Option<String> {
         let conditions = host.status.iter().flat_map(|status| &status.conditions);
         conditions.filter(|one| one.type_ == condition::READY).any(|one| one.status == "True")
             && host.metadata.deletion_timestamp.is_none()
+            && can(host)
     };
     let draw = |host: &&Host| {
         let mut hasher = DefaultHasher::new();

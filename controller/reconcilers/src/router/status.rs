@@ -5,7 +5,7 @@ use crds::router::RouterInterface;
 use crds::{Port, Router, RouterStatus, condition};
 use kube::ResourceExt;
 
-use super::plan::{Joined, leg};
+use super::plan::{Joined, Judged, leg};
 
 /// Why a router that can be as it says does not work (yet).
 fn waiting(router: &Router, networks: &[&str], legs: &[Port], host: &str) -> Option<(&'static str, String)> {
@@ -29,7 +29,7 @@ fn waiting(router: &Router, networks: &[&str], legs: &[Port], host: &str) -> Opt
 /// The router's status, with what is in force by now. What was in force stays when the spec cannot be.
 pub fn status(
     router: &Router,
-    judged: Result<&[Joined], &Problem>,
+    judged: Result<&Judged, &Problem>,
     host: Option<&str>,
     term: i64,
     legs: &[Port],
@@ -41,15 +41,20 @@ pub fn status(
     if let Some(host) = host {
         status.host = Some(host.to_owned());
     }
-    if let Ok(joined) = judged {
+    if let Ok(Judged { joined, external }) = judged {
+        status.external.clone_from(external);
         status.interfaces = joined.iter().filter_map(|one| interface(router, one, legs)).collect();
         status.static_routes.clone_from(&router.spec.static_routes);
     }
     let (ready, reason, message) = match (judged, host) {
         (Err(problem), _) => (false, problem.reason, problem.message.clone()),
+        (Ok(judged), None) if judged.external.is_some() => {
+            let remedy = "start an agent with --outside (clusterctl up --outside NETNS)";
+            (false, "NoReadyHost", format!("no ready host knows where outside is: {remedy}"))
+        }
         (Ok(_), None) => (false, "NoReadyHost", "no host is ready to have the router".to_owned()),
-        (Ok(joined), Some(host)) => {
-            let networks: Vec<&str> = joined.iter().map(|one| one.network.as_str()).collect();
+        (Ok(judged), Some(host)) => {
+            let networks: Vec<&str> = judged.joined.iter().map(|one| one.network.as_str()).collect();
             match waiting(router, &networks, legs, host) {
                 Some((reason, message)) => (false, reason, message),
                 None => (true, "Routing", String::new()),
@@ -97,8 +102,9 @@ mod tests {
             "metadata": {"name": "a"}, "spec": {"subnet": "10.1.0.0/24"}}));
         let mut router = router();
         let joined = judge(&router, &[network.unwrap()], &[]).unwrap();
+        let judged = Judged { joined, external: None };
         let told = |router: &Router, legs: &[Port]| {
-            let status = status(router, Ok(&joined), Some("h1"), 1, legs);
+            let status = status(router, Ok(&judged), Some("h1"), 1, legs);
             (status.conditions[0].reason.clone(), status)
         };
         assert_eq!(told(&router, &[]).0, "InterfacePending");

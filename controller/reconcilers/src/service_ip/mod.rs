@@ -1,12 +1,14 @@
 //! ServiceIP: its address, from the ranges that its network's Ports have theirs from.
 //!
 //! The address stands in the status. Whoever has it there has it: Ports get no such address any more, and neither do other
-//! ServiceIPs. Agents answer for it on the hosts that carry the network.
+//! ServiceIPs. Agents answer for it on the hosts that carry the network. A floating one has its address of an ExternalNetwork ([`floating`]).
+
+mod floating;
 
 use crate::subnet::{Giving, Others, Problem};
 use crate::{Error, GATHER, write};
 use control_loop::{ControlLoop, Pace, Reconciler};
-use crds::{Port, ServiceIP, ServiceIPStatus, Subnets, TenantNetwork, condition};
+use crds::{ExternalNetwork, Port, Router, ServiceIP, ServiceIPStatus, Subnets, TenantNetwork, condition};
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
@@ -23,6 +25,7 @@ struct ServiceIPs {
 pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<ServiceIP>::all(client.clone()), shutdown);
     let (of_port, of_network, others) = (control.cache(), control.cache(), control.cache());
+    let (of_router, of_external) = (control.cache(), control.cache());
     // An address that went may be the one that somebody waits for.
     control
         .wakes(Api::<Port>::all(client.clone()), move |port: &Port| {
@@ -30,6 +33,14 @@ pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
         })
         .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
             of_network.names(|one: &ServiceIP| waits(one) && is_on(one, network.namespace(), &network.name_any()))
+        })
+        .wakes(Api::<Router>::all(client.clone()), move |router: &Router| {
+            let namespace = router.namespace();
+            of_router.names(|one: &ServiceIP| one.spec.external_network.is_some() && one.namespace() == namespace)
+        })
+        .wakes(Api::<ExternalNetwork>::all(client.clone()), move |external: &ExternalNetwork| {
+            let name = external.name_any();
+            of_external.names(|one: &ServiceIP| one.spec.external_network.as_ref() == Some(&name))
         })
         .wakes_kin(move |changed: &ServiceIP| {
             let (name, namespace, network) = (changed.name_any(), changed.namespace(), changed.spec.network.clone());
@@ -41,6 +52,7 @@ pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
         .await;
 }
 
+/// Whether it looks at its network again: one without an address waits for one, a floating one follows its Port.
 fn waits(one: &ServiceIP) -> bool {
     one.address().is_none()
 }
@@ -58,6 +70,9 @@ impl Reconciler for ServiceIPs {
             return Ok(Action::await_change());
         }
         let services: Api<ServiceIP> = write::api_of(&self.client, service.as_ref())?;
+        if let Some(external) = &service.spec.external_network {
+            return self.float(&services, &service, external).await;
+        }
         let name = &service.spec.network;
         let networks: Api<TenantNetwork> = write::api_of(&self.client, service.as_ref())?;
         let network = networks.get_opt(name).await.map_err(Error::api(format!("read TenantNetwork {name}")))?;

@@ -144,3 +144,20 @@ fn whoever_has_it_keeps_it_until_it_is_lost_and_routers_are_spread() {
         (0..32).filter_map(|n| elect(&router(&format!("r{n}"), 0, &["a"], &[], &[]), &hosts("none"))).collect();
     assert_eq!(chosen.len(), 3);
 }
+
+#[test]
+fn one_with_a_way_out_is_on_a_host_that_knows_where_outside_is() {
+    let host = |name: &str, outside: bool| -> Host {
+        serde_json::from_value(json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": "Host", "metadata": {"name": name},
+            "spec": {}, "status": {"capabilities": {"outside": outside}, "conditions": [{"type": "Ready", "status": "True",
+            "reason": "AgentRunning", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
+        .unwrap()
+    };
+    let hosts = [host("in", false), host("out", true), host("in-too", false)];
+    let mut one = router("r", 0, &["a"], &[], &[]);
+    one.spec.external = serde_json::from_value(json!({"network": "x"})).unwrap();
+    assert_eq!(elect(&one, &hosts).as_deref(), Some("out"));
+    one.status.as_mut().unwrap().host = Some("in".to_owned());
+    assert_eq!(elect(&one, &hosts).as_deref(), Some("out"), "it moves when it gets a way out");
+    assert_eq!(elect(&one, &hosts[..1]), None);
+}
