@@ -16,6 +16,7 @@ pub mod link;
 pub mod nameserver;
 pub mod netns;
 pub mod nft;
+pub mod outside;
 pub mod proxy;
 pub mod qemu;
 pub mod tap;

@@ -35,7 +35,7 @@ pub use change::{Change, Changes};
 pub use name::{InvalidLinkName, LinkName};
 pub use observe::{Kind, Link};
 pub(crate) use pass_on::SETTINGS;
-pub use pass_on::ensure_passing_on;
+pub use pass_on::{ensure_forwarding, ensure_passing_on};
 pub use peers::Peer;
 pub use routes::Route;
 pub use six::{ensure_no_own_addresses, ensure_router};

@@ -157,7 +157,7 @@ fn to_kind(kind: &InfoKind) -> Kind {
     }
 }
 
-fn to_address(message: &AddressMessage) -> Option<IpNet> {
+pub(super) fn to_address(message: &AddressMessage) -> Option<IpNet> {
     let of = |wanted_local: bool| {
         message.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(address) if wanted_local => Some(*address),
