@@ -20,6 +20,7 @@ pub mod names;
 pub mod network;
 pub mod node_door;
 pub mod objects;
+pub mod outside;
 mod refusal;
 pub mod registration;
 pub mod relay;

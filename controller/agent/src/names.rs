@@ -54,6 +54,12 @@ impl Names {
         format!("{}{}", self.namespace_prefix(), short(uid))
     }
 
+    /// The end outside of a router's way out; 14 characters. Hosts of one machine may have one outside, and a router before it moved and
+    /// after it one each.
+    pub fn way_end(&self, router_uid: &str) -> String {
+        format!("px{}", hex(&Sha256::digest(format!("{}/{router_uid}", self.mark))[..6]))
+    }
+
     /// The namespace in which is tried what this machine can do.
     pub fn trial(&self) -> String {
         format!("{}trial", self.namespace_prefix())
@@ -84,6 +90,16 @@ pub fn inner_leg(port_uid: &str) -> String {
 /// Whether a link at a network's bridge is a router's.
 pub fn is_leg(link: &str) -> bool {
     link.strip_prefix(LEG).is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The router's end of its way out; 14 characters.
+pub fn way_out(router_uid: &str) -> String {
+    format!("ux{}", short(router_uid))
+}
+
+/// Table of a router's way out.
+pub fn translation(router_uid: &str) -> String {
+    format!("nt{}", short(router_uid))
 }
 
 /// Tunnel of a network; 14 characters.
@@ -150,6 +166,8 @@ mod tests {
         assert_ne!(one.underlay(), Names::new("b", "host0").underlay());
         assert_eq!(one.switch(), Names::new("a", "host1").switch(), "the hosts of an instance share one");
         assert_ne!(one.switch(), Names::new("b", "host0").switch());
+        assert_ne!(one.way_end(UID), Names::new("a", "host1").way_end(UID), "it may be on two at once");
+        assert_eq!((one.way_end(UID).len(), way_out(UID).len()), (14, 14));
         assert_eq!(one, Names::new("a", "host0"), "a restart finds what is there");
         assert!(one.first_id() < i32::MAX as u32 - IDS_PER_HOST);
         assert_eq!(serial("node05-data-of-the-first-kind"), "node05-data-of-the-f");

@@ -29,6 +29,7 @@ use crate::network::peers::Peers;
 use crate::network::{PACE, Ports, hands as network};
 use crate::node_door::NodeDoors;
 use crate::objects::Objects;
+use crate::outside::Outside;
 use crate::registration::{self, Registration};
 use crate::running::Machines;
 use crate::shelf::Shelf;
@@ -80,7 +81,12 @@ impl House {
         let health = Arc::new(Health::new(rooms.ports.queue.clone()));
         let tenure = Arc::new(Tenure::default());
         let (taps, machines) = (Arc::new(Taps::default()), Arc::new(Machines::default()));
+        let outside = match &options.outside {
+            Some(name) => Some(Outside::open(name).await.map_err(Error::Outside)?),
+            None => None,
+        };
         let network_hands = network::HostHands {
+            outside,
             layout: layout.clone(),
             names: names.clone(),
             namespaces: Namespaces::default(),

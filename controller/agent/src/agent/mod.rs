@@ -39,6 +39,8 @@ pub struct AgentOptions {
     pub data_dir: PathBuf,
     /// Directory that the hosts of the instance on this machine share, to find each other on the underlay.
     pub underlay_dir: PathBuf,
+    /// Network namespace in which routers' ways out end, `host` for the agent's own; without one there are none here.
+    pub outside: Option<String>,
     /// Directory of built images, which outlives the rest; below `data_dir` when none.
     pub image_cache: Option<PathBuf>,
     /// Arguments by which this program becomes a name server; a directory follows them.
@@ -64,6 +66,9 @@ pub enum Error {
     /// The way to other hosts.
     #[error(transparent)]
     Underlay(#[from] underlay::Error),
+    /// The namespace that is outside.
+    #[error("failed to use what --outside names")]
+    Outside(#[source] host::netns::Error),
     /// The image cache.
     #[error("failed to open the image cache")]
     Images(#[from] host::image::Error),
@@ -99,6 +104,7 @@ impl Agent {
             host: options.host_name.clone(),
             endpoint: door.address.to_string(),
             underlay_address,
+            outside: options.outside.is_some(),
             accelerator: verdict.clone(),
             filter: ability,
         };

@@ -29,6 +29,7 @@ use crate::dns::Tenants;
 use crate::layout::{self, Layout};
 use crate::names::Names;
 use crate::node_door::NodeDoors;
+use crate::outside::Outside;
 use crate::taps::Taps;
 use crate::tenure::Tenure;
 use crate::underlay::Underlay;
@@ -106,6 +107,8 @@ pub struct HostHands {
     pub drains: Drains,
     /// What is known of the reservations that dnsmasqs were told.
     pub dhcp: dnsmasq::Memory,
+    /// Where ways out end, if there are any here.
+    pub outside: Option<Outside>,
     /// How long routers may be here.
     pub tenure: Arc<Tenure>,
     /// Held by who lays a router's cables or removes it: several networks share one.
@@ -328,6 +331,11 @@ impl HostHands {
     /// Where a table of the packet filter is, and what writes it.
     pub(super) fn filter_place(&self, wanted: &Wanted, table: &str) -> Result<Place, Error> {
         let (namespace, _) = self.door(wanted)?;
+        self.filter_in(namespace, table)
+    }
+
+    /// The same in another namespace than a network's.
+    pub(super) fn filter_in(&self, namespace: Namespace, table: &str) -> Result<Place, Error> {
         let program = process::find_program("nft", "CLUSTERCTL_NFT").map_err(|source| Error::Host {
             step: "filter packets".to_owned(),
             category: "ProgramNotFound",

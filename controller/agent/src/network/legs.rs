@@ -65,6 +65,7 @@ impl HostHands {
             changes.extend(inside.ensure_leased(&inner, leg.address, left).await.map_err(failed)?);
             changes.extend(inside.ensure_routes(&inner, &leg.routes).await.map_err(failed)?);
         }
+        changes.extend(self.lay_way_out(leg).await?);
         Ok(changes)
     }
 

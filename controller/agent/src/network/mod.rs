@@ -36,6 +36,7 @@ pub mod status;
 mod terms;
 pub mod trial;
 mod watching;
+mod way_out;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

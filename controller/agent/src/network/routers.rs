@@ -19,6 +19,7 @@ use ipnet::Ipv4Net;
 use kube::{Resource, ResourceExt};
 
 use super::plan::{Wanted, WantedPort};
+use super::way_out::WayOut;
 use crate::layout::Owner;
 use crate::names::{self, Names};
 
@@ -50,6 +51,8 @@ pub struct Leg {
     pub address: Ipv4Net,
     /// What is reached there, besides that range.
     pub routes: Vec<Route>,
+    /// The router's way out, which all its places here have in common.
+    pub way: Option<WayOut>,
 }
 
 /// Whether the Port holds a router's address.
@@ -77,7 +80,8 @@ pub fn routing(names: &Names, wanted: &Wanted, ports: &[Arc<Port>], routers: &[A
             let Some(port) = ports.iter().find(own) else { continue };
             let port = wanted.ports.iter().find(|one| Some(&one.uid) == port.metadata.uid.as_ref());
             let routes = status.routes_at(interface).into_iter().map(route).collect();
-            legs.extend(port.and_then(|port| leg(names, router, interface, port, routes)));
+            let leg = port.and_then(|port| leg(names, router, interface, port, routes));
+            legs.extend(leg.map(|leg| Leg { way: WayOut::of(names, router, status), ..leg }));
         }
     }
     Routing { routes, legs }
@@ -95,6 +99,7 @@ fn leg(names: &Names, router: &Router, at: &RouterInterface, port: &WantedPort, 
         mac: port.mac,
         address,
         routes,
+        way: None,
     })
 }
 

@@ -1,11 +1,12 @@
-//! What wakes a network: a change in its namespace or of the way to other hosts, and the end of a program that serves it.
+//! What wakes a network: a change in its namespace, in a router's here, or of the way to other hosts, and the end of a program that serves it.
 //!
 //! A watch begins after a pass, so a program may have ended between the two. That is as good an end as one that is seen: without it
 //! nobody would look at the network before the next resync.
 
 use std::time::Duration;
 
-use host::link::watch_namespace;
+use futures::future::select_all;
+use host::link::{Watch, watch_namespace};
 use host::{dnsmasq, nameserver, proxy};
 use process::ProcessId;
 use tokio::task::JoinHandle;
@@ -58,6 +59,12 @@ impl HostHands {
         let (namespace, _) = self.door(wanted)?;
         let watched = watch_namespace(&namespace).await;
         let mut links = watched.map_err(|source| netns_failed("watch a network namespace", source))?;
+        let mut routers = Vec::new();
+        for leg in &wanted.routing.legs {
+            let (namespace, _) = self.door_of(&leg.netns)?;
+            let watched = watch_namespace(&namespace).await;
+            routers.push(watched.map_err(|source| netns_failed("watch a router's namespace", source))?);
+        }
         let (dhcp, dns, http) = (self.dhcp_served(wanted), self.names_served(wanted), self.http_served(wanted));
         let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
         Ok(tokio::spawn(async move {
@@ -76,12 +83,20 @@ impl HostHands {
                     None => std::future::pending().await,
                 }
             };
+            let beside = async {
+                match routers.is_empty() {
+                    true => std::future::pending().await,
+                    // One that broke is an end for all: a new watch is needed.
+                    false => drop(select_all(routers.into_iter().map(|one| Box::pin(each(one, &wake)))).await),
+                }
+            };
             // Each end means that a new watch is needed, which the pass that is woken here sets up.
             tokio::select! {
                 () = dhcp.end() => {}
                 () = dns.end() => {}
                 () = http.end() => {}
                 () = changes => {}
+                () = beside => {}
                 () = elsewhere => {}
             }
             wake();
@@ -103,6 +118,13 @@ impl HostHands {
         let there = || process::find_program(proxy::PROGRAM, proxy::PROGRAM_VARIABLE).is_ok();
         let asked = wanted.services.complete && wanted.services.proxy.is_some() && there();
         Served::new(asked, proxy::observe(&self.proxy_state(&wanted.owner.uid)).ok().flatten())
+    }
+}
+
+/// Wakes at each change, until the watch breaks.
+async fn each(mut watch: Watch, wake: &(dyn Fn() + Send + Sync)) {
+    while watch.changed().await {
+        wake();
     }
 }
 

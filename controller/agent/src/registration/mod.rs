@@ -38,6 +38,8 @@ pub struct Registration {
     pub endpoint: String,
     /// Where other hosts reach this one's networks.
     pub underlay_address: std::net::Ipv4Addr,
+    /// Whether routers have a way out here.
+    pub outside: bool,
     /// What instructions run on, and why.
     pub accelerator: Verdict,
     /// Whether groups can be enforced, or why not.

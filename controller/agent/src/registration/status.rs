@@ -53,6 +53,7 @@ pub(super) async fn observe_capabilities(registration: &Registration) -> Capabil
         kernel: uname.release().to_string_lossy().into_owned(),
         qemu: version(PROGRAM, PROGRAM_VARIABLE, "--version").await.unwrap_or_default(),
         haproxy: version(proxy::PROGRAM, proxy::PROGRAM_VARIABLE, "-v").await.unwrap_or_default(),
+        outside: registration.outside,
         stateful_filter: registration.filter.is_ok(),
         stateful_filter_reason: registration.filter.clone().err().unwrap_or_default(),
     }

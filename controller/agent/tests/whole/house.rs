@@ -32,6 +32,8 @@ pub struct House {
     /// What the hosts of the instance share.
     shared: Arc<tempfile::TempDir>,
     instance: String,
+    /// Where ways out end.
+    pub outside: Option<String>,
     running: Option<(CancellationToken, JoinHandle<Result<(), agent::Error>>)>,
 }
 
@@ -53,7 +55,7 @@ impl House {
     fn on(host: &str, api: FakeApi, shared: Arc<tempfile::TempDir>, instance: String) -> House {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        House { api, host: host.to_owned(), dir, shared, instance, running: None }
+        House { api, host: host.to_owned(), dir, shared, instance, outside: None, running: None }
     }
 
     pub fn names(&self) -> Names {
@@ -71,6 +73,7 @@ impl House {
             client: self.api.client(),
             data_dir: self.dir.path().join("data"),
             underlay_dir: self.shared.path().join("underlay"),
+            outside: self.outside.clone(),
             image_cache: Some(self.dir.path().join("cache")),
             name_server: ["--exact", "name_server", "--nocapture"].map(str::to_owned).to_vec(),
             identity: pki::Shown::new(&authority.issue(&subject, &Usage::Both { names }).unwrap()).unwrap(),

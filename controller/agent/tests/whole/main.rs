@@ -14,6 +14,7 @@ mod routers;
 mod six;
 mod subnets;
 mod three_hosts;
+mod way_out;
 
 use house::{House, key};
 use serde_json::json;

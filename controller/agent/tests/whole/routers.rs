@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use crate::house::House;
 
 /// A namespace with one card, whose other end is named as the port's tap would be: what the tap's guest may say, it may.
-struct Guest {
-    name: String,
-    netns: String,
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) netns: String,
 }
 
 impl Guest {
     /// In network `10.NETWORK.0.0/24`, as `10.NETWORK.0.LAST`.
-    async fn new(house: &House, host: &str, tenant: &str, place: (&str, u8, u8), groups: &[&str]) -> Guest {
+    pub(crate) async fn new(house: &House, host: &str, tenant: &str, place: (&str, u8, u8), groups: &[&str]) -> Guest {
         let (network, range, last) = place;
         let (port, ip) = (format!("{network}{last}"), format!("10.{range}.0.{last}"));
         let mac = format!("52:54:00:00:{range:02x}:{last:02x}");
@@ -46,7 +46,7 @@ impl Guest {
         String::from_utf8_lossy(&Command::new("ip").args(words).output().unwrap().stdout).into_owned()
     }
 
-    fn reaches(&self, to: &str) -> bool {
+    pub(crate) fn reaches(&self, to: &str) -> bool {
         self.ping(to).contains(" 0% packet loss")
     }
 }
@@ -57,7 +57,7 @@ impl Drop for Guest {
     }
 }
 
-fn run(arguments: &[&str]) {
+pub(crate) fn run(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -68,7 +68,7 @@ async fn create(house: &House, tenant: &str, kind: (&str, &str), name: &str, spe
     house.request_of(tenant, "POST", &format!("/{}", kind.1), object).await;
 }
 
-async fn network(house: &House, tenant: &str, name: &str, range: u8, vni: u32) {
+pub(crate) async fn network(house: &House, tenant: &str, name: &str, range: u8, vni: u32) {
     // Guests here know their addresses.
     let spec = json!({"subnet": format!("10.{range}.0.0/24"), "dhcp": {"enabled": false}});
     create(house, tenant, ("TenantNetwork", "tenantnetworks"), name, spec, Value::Null).await;
@@ -77,7 +77,15 @@ async fn network(house: &House, tenant: &str, name: &str, range: u8, vni: u32) {
 }
 
 /// What the router reconciler would write of a router on `host` that is `.LAST` in each of its networks.
-async fn elect(house: &House, tenant: &str, name: &str, legs: &[(&str, u8)], last: u8, fixed: Value, host: &str) {
+pub(crate) async fn elect(
+    house: &House,
+    tenant: &str,
+    name: &str,
+    legs: &[(&str, u8)],
+    last: u8,
+    fixed: Value,
+    host: &str,
+) {
     let there = |one: &Value| one["metadata"]["name"] == json!(name) && one["metadata"]["namespace"] == json!(tenant);
     let found = house.api.objects("routers").into_iter().find(there);
     let first = found.is_none();

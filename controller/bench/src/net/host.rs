@@ -135,6 +135,7 @@ impl NetHost {
         let health = Arc::new(Health::new(queue.clone()));
         let taps = Arc::new(Taps::default());
         let hands = HostHands {
+            outside: None,
             layout: layout.clone(),
             names: names.clone(),
             namespaces: Namespaces::default(),

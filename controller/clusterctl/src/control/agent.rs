@@ -23,6 +23,10 @@ pub struct AgentArgs {
     /// Address of the agent's door, which only the server may use. By default a free port of 127.0.0.1, the same one after a restart.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Network namespace that routers' ways out lead to (a name of `ip netns`, or `host` for this machine's own). Without it no Router
+    /// with `spec.external` comes here.
+    #[arg(long, value_name = "NETNS")]
+    pub outside: Option<String>,
     /// Directory of built images, to share one between instances. By default `cache/images` in the data directory.
     #[arg(long, value_name = "DIR", env = "CLUSTERCTL_IMAGE_CACHE")]
     pub image_cache: Option<PathBuf>,
@@ -63,6 +67,7 @@ pub async fn run(instance: &Instance, args: &AgentArgs) -> Result<()> {
         node_client: client(instance, &args.server, None, &ca_pem).await?,
         data_dir,
         underlay_dir: instance.path("underlay"),
+        outside: args.outside.clone(),
         image_cache: Some(args.image_cache.clone().unwrap_or_else(|| instance.path("cache/images"))),
         name_server: vec![super::name_server::COMMAND.to_owned()],
         identity: shown,

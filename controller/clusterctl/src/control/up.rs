@@ -28,6 +28,10 @@ pub struct UpArgs {
     /// Number of hosts to simulate on this machine, an agent and a cell each.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub hosts: u8,
+    /// Network namespace that routers' ways out lead to, of all hosts: a name of `ip netns`, or `host` for this machine's own. Without
+    /// it tenants have no way out.
+    #[arg(long, value_name = "NETNS")]
+    pub outside: Option<String>,
     /// How the server runs.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -100,11 +104,16 @@ fn children(instance: &Instance, args: &UpArgs) -> Vec<Child> {
     let mut all =
         vec![Child { name: "server".to_owned(), arguments: server, user: credentials::server_user(instance) }];
     for host in agents(args) {
-        let arguments =
+        let mut arguments =
             vec!["--data-dir".to_owned(), dir.clone(), "agent".to_owned(), "--host-name".to_owned(), host.clone()];
+        arguments.extend(outside_arguments(args));
         all.push(Child { name: format!("agent-{host}"), arguments, user: None });
     }
     all
+}
+
+fn outside_arguments(args: &UpArgs) -> impl Iterator<Item = String> {
+    args.outside.iter().flat_map(|name| ["--outside".to_owned(), name.clone()])
 }
 
 fn server_arguments(server: &ServerArgs) -> Vec<String> {
@@ -230,6 +239,7 @@ async fn detach(instance: &Instance, args: &UpArgs) -> Result<()> {
                     arguments.push("--no-agent".to_owned());
                 }
                 arguments.extend(["--hosts".to_owned(), args.hosts.to_string()]);
+                arguments.extend(outside_arguments(args));
                 arguments.extend(server_arguments(&args.server));
                 start(instance, &Child { name: "up".to_owned(), arguments, user: None }, &record)?
             }
