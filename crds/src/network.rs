@@ -42,6 +42,11 @@ use serde::{Deserialize, Serialize};
     "!has(oldSelf.subnets) || (has(self.subnets) && self.subnets[0].name == oldSelf.subnets[0].name && \
      oldSelf.subnets.all(old, self.subnets.exists(one, one.name == old.name && one.cidr == old.cidr)))")
     .message("subnets are immutable and the first stays the first; new ones may be added").field_path(".subnets"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.dhcp) || !has(self.dhcp.routes) || self.dhcp.routes.all(one, has(self.subnet) ? \
+     cidr(self.subnet).containsIP(one.nextHop) : (has(self.subnets) && \
+     self.subnets.exists(range, !range.cidr.contains(':') && cidr(range.cidr).containsIP(one.nextHop))))")
+    .message("each nextHop must be an address of the network").field_path(".dhcp.routes"))]
 pub struct TenantNetworkSpec {
     /// The one IPv4 range, in CIDR form, /8 to /30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,11 +166,58 @@ pub struct Dhcp {
         length(max = 253)
     )]
     pub domain: Option<String>,
+    /// Domains in which guests look for short names (option 119), in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        inner(regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"), length(max = 61))
+    )]
+    pub search_domains: Vec<String>,
+    /// IPv4 addresses of time servers (option 42).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        inner(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))
+    )]
+    pub ntp_servers: Vec<String>,
+    /// Ways that guests of the range around `nextHop` know besides the one by their gateway (option 121).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 24))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["destination"]))]
+    pub routes: Vec<DhcpRoute>,
+}
+
+/// A way that guests are told of.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DhcpRoute {
+    /// IPv4 range in CIDR form.
+    #[schemars(
+        regex(
+            pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(3[0-2]|[12]?[0-9])$"
+        ),
+        length(max = 18)
+    )]
+    #[x_kube(validation = Rule::new("cidr(self) == cidr(self).masked()").message("the range has host bits set"))]
+    pub destination: String,
+    /// IPv4 address of the network to which guests send what is for it.
+    #[schemars(
+        regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"),
+        length(max = 15)
+    )]
+    pub next_hop: String,
 }
 
 impl Default for Dhcp {
     fn default() -> Self {
-        Self { enabled: true, lease_seconds: 3600, domain: None }
+        Self {
+            enabled: true,
+            lease_seconds: 3600,
+            domain: None,
+            search_domains: Vec::new(),
+            ntp_servers: Vec::new(),
+            routes: Vec::new(),
+        }
     }
 }
 

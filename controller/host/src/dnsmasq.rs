@@ -23,7 +23,7 @@ mod name;
 mod process_of;
 mod reservation;
 
-pub use config::{Range, Range6, Server};
+pub use config::{Range, Range6, Server, Told};
 pub use lease::Lease;
 pub use memory::Memory;
 pub use name::{DomainName, HostName, InvalidName};

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crds::network::Dhcp;
 use crds::{Port, Subnets, TenantNetwork};
 use host::firewall::{Policy, Rate};
 use kube::ResourceExt;
@@ -77,15 +78,6 @@ pub struct Refused {
     pub message: String,
 }
 
-/// DHCP settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dhcp {
-    /// Lease time.
-    pub lease_seconds: u32,
-    /// Domain handed out.
-    pub domain: Option<String>,
-}
-
 /// What makes its names, besides the ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
@@ -138,10 +130,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         subnets,
         mtu: spec.mtu,
         api_access: spec.api_access,
-        dhcp: spec
-            .dhcp
-            .enabled
-            .then(|| Dhcp { lease_seconds: spec.dhcp.lease_seconds, domain: spec.dhcp.domain.clone() }),
+        dhcp: spec.dhcp.enabled.then(|| spec.dhcp.clone()),
         dns: Dns { domain: spec.dhcp.domain.clone(), forward: spec.dns.forward },
         ports: wanted,
         filter: names::filter(&uid),

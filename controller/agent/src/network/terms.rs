@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crds::mac::link_local;
+use crds::network::Dhcp;
 use crds::{Subnet, Subnet6};
-use host::dnsmasq::{Range, Range6, Reservation, Server};
+use host::dnsmasq::{DomainName, Range, Range6, Reservation, Server, Told};
 use host::guard::Guest;
 use host::link::LinkName;
 use ipnet::IpNet;
 
 use super::error::Error;
-use super::plan::{Dhcp, Wanted, WantedPort};
+use super::plan::{Wanted, WantedPort};
 use super::reach::{Elsewhere, Reach};
 
 /// The bridge's addresses: the network's own in each subnet, and those of its services, for which it answers alone.
@@ -41,9 +42,24 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
         // Those are the name server's, which listens where this would.
         names: false,
         domain: domain.transpose()?,
+        told: told(wanted, dhcp)?,
         upstream: Vec::new(),
         mtu: wanted.mtu,
         lease_time: Duration::from_secs(dhcp.lease_seconds.into()),
+    })
+}
+
+/// What the schema has seen to be what it says, and a store of an older one may hold otherwise.
+fn told(wanted: &Wanted, dhcp: &Dhcp) -> Result<Told, Error> {
+    fn each<T: std::str::FromStr>(wanted: &Wanted, field: &'static str, all: &[String]) -> Result<Vec<T>, Error> {
+        all.iter().map(|text| text.parse().map_err(|_| invalid(wanted, field, text.clone()))).collect()
+    }
+    let route = |one: &crds::network::DhcpRoute| one.destination.parse().ok().zip(one.next_hop.parse().ok());
+    let bad = |one: &crds::network::DhcpRoute| invalid(wanted, "spec.dhcp.routes", one.destination.clone());
+    Ok(Told {
+        search: each::<DomainName>(wanted, "spec.dhcp.searchDomains", &dhcp.search_domains)?,
+        time_servers: each(wanted, "spec.dhcp.ntpServers", &dhcp.ntp_servers)?,
+        routes: dhcp.routes.iter().map(|one| route(one).ok_or_else(|| bad(one))).collect::<Result<_, _>>()?,
     })
 }
 

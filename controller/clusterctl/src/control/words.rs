@@ -111,6 +111,27 @@ fn a_networks_subnets_are_one_or_several_and_do_not_overlap() {
 }
 
 #[test]
+fn what_guests_are_told_is_an_address_a_name_or_a_way_that_begins_in_the_network() {
+    let kind = definition("TenantNetwork");
+    let one = |dhcp: Value| refused(&kind, json!({"subnet": "10.1.0.0/24", "dhcp": dhcp}));
+    let way = |to: &str, via: &str| json!({"routes": [{"destination": to, "nextHop": via}]});
+    assert_eq!(one(way("192.168.0.0/16", "10.1.0.7")), Vec::<String>::new());
+    for (dhcp, field) in [
+        (way("192.168.0.0/16", "10.2.0.7"), "spec.dhcp.routes"),
+        (way("192.168.0.1/16", "10.1.0.7"), "spec.dhcp.routes[0].destination"),
+        (way("192.168.0.0/16", "10.1.0"), "spec.dhcp.routes[0].nextHop"),
+        (json!({"ntpServers": ["time.example"]}), "spec.dhcp.ntpServers[0]"),
+        (json!({"searchDomains": ["a.example\nport=1"]}), "spec.dhcp.searchDomains[0]"),
+        (json!({"searchDomains": ["a", "b", "c", "d", "e"]}), "spec.dhcp.searchDomains"),
+    ] {
+        assert_eq!(one(dhcp.clone())[0], field, "{dhcp}");
+    }
+    let several = json!([{"name": "a", "cidr": "10.1.0.0/24"}, {"name": "b", "cidr": "10.2.0.0/24"}]);
+    let dhcp = way("192.168.0.0/16", "10.2.0.7");
+    assert_eq!(refused(&kind, json!({"subnets": several, "dhcp": dhcp})), Vec::<String>::new());
+}
+
+#[test]
 fn subnets_are_added_and_nothing_else_and_the_short_form_may_become_the_long_one() {
     let kind = definition("TenantNetwork");
     let change = |before: &Value, after: Value| refused_change(&kind, before.clone(), after);

@@ -35,12 +35,25 @@ pub struct Server {
     pub names: bool,
     /// Domain of the guests' names.
     pub domain: Option<DomainName>,
+    /// What else guests are told.
+    pub told: Told,
     /// Name servers asked for all other names; empty: there are no others.
     pub upstream: Vec<IpAddr>,
     /// Largest packet, told to guests.
     pub mtu: u32,
     /// How long an address is given for.
     pub lease_time: Duration,
+}
+
+/// What guests may make use of, and do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Domains in which they look for short names (RFC 3397; by router's advertisements, RFC 8106).
+    pub search: Vec<DomainName>,
+    /// Who knows the time (RFC 2132).
+    pub time_servers: Vec<Ipv4Addr>,
+    /// Ways besides the one by the gateway (RFC 3442). They are told to guests of the range that the way begins in.
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
 }
 
 /// One of a network's ranges.
@@ -199,6 +212,14 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
             // An option without a value is not sent; left out, dnsmasq would send itself.
             None => line("dhcp-option", &format_args!("{tag}option:router")),
         }
+        let routes = server.told.routes.iter().filter(|(_, via)| range.subnet.contains(via));
+        let routes: Vec<String> = routes.map(|(to, via)| format!("{to},{via}")).collect();
+        if !routes.is_empty() {
+            // Whoever understands these looks at no other, not even at the gateway.
+            let gateway = range.router.map(|router| format!("0.0.0.0/0,{router}"));
+            let all: Vec<String> = gateway.into_iter().chain(routes).collect();
+            line("dhcp-option", &format_args!("{tag}option:classless-static-route,{}", all.join(",")));
+        }
     }
     line("dhcp-option", &format_args!("option:mtu,{}", server.mtu));
     for Range6 { subnet, autonomous } in &server.ranges6 {
@@ -209,6 +230,18 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
     if !server.dns_servers.is_empty() {
         let servers: Vec<String> = server.dns_servers.iter().map(ToString::to_string).collect();
         line("dhcp-option", &format_args!("option:dns-server,{}", servers.join(",")));
+    }
+    let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(",");
+    if !server.told.search.is_empty() {
+        let search = list(&mut server.told.search.iter().map(ToString::to_string));
+        line("dhcp-option", &format_args!("option:domain-search,{search}"));
+        if !server.ranges6.is_empty() {
+            line("dhcp-option", &format_args!("option6:domain-search,{search}"));
+        }
+    }
+    if !server.told.time_servers.is_empty() {
+        let servers = list(&mut server.told.time_servers.iter().map(ToString::to_string));
+        line("dhcp-option", &format_args!("option:ntp-server,{servers}"));
     }
     if let Some(domain) = &server.domain {
         line("domain", domain);
@@ -255,6 +288,7 @@ mod tests {
             dns_servers: Vec::new(),
             names: true,
             domain: Some("cluster.internal".parse().unwrap()),
+            told: Told::default(),
             upstream: Vec::new(),
             mtu: 1450,
             lease_time: Duration::from_secs(3600),
@@ -316,6 +350,23 @@ mod tests {
     }
 
     #[test]
+    fn a_way_is_told_in_the_range_it_begins_in_beside_the_gateway() {
+        let second = Range { subnet: "10.2.0.0/24".parse().unwrap(), pool: None, router: None };
+        let via = |to: &str, via: [u8; 4]| (to.parse().unwrap(), via.into());
+        let routes = vec![via("192.168.0.0/16", [10, 1, 0, 7]), via("172.16.0.0/12", [10, 2, 0, 7])];
+        let told = Told { routes, ..Told::default() };
+        let text = render(&Server { ranges: vec![range(), second], told, ..server() }, &paths());
+        let about: Vec<&str> = text.lines().filter(|line| line.contains("static-route")).collect();
+        assert_eq!(
+            about,
+            [
+                "dhcp-option=tag:range0,option:classless-static-route,0.0.0.0/0,10.1.0.1,192.168.0.0/16,10.1.0.7",
+                "dhcp-option=tag:range1,option:classless-static-route,172.16.0.0/12,10.2.0.7",
+            ]
+        );
+    }
+
+    #[test]
     fn names_are_left_to_others_where_that_is_wanted() {
         let text = |names| render(&Server { names, ..server() }, &paths());
         assert!(text(false).contains("\nport=0\n") && !text(true).contains("port=0"));
@@ -348,6 +399,11 @@ mod tests {
                 let after = render(&Server { domain: Some(domain.clone()), ..server() }, &paths());
                 prop_assert_eq!(before.lines().count(), after.lines().count());
                 let needle = format!("domain={domain}\n");
+                prop_assert!(after.contains(&needle));
+                let told = Told { search: vec![domain.clone(), domain.clone()], ..Told::default() };
+                let after = render(&Server { told, ..server() }, &paths());
+                prop_assert_eq!(before.lines().count() + 1, after.lines().count());
+                let needle = format!("option:domain-search,{domain},{domain}\n");
                 prop_assert!(after.contains(&needle));
             }
         }

@@ -179,6 +179,7 @@ mod tests {
             dns_servers: Vec::new(),
             names: true,
             domain: domain.map(|domain| domain.parse().unwrap()),
+            told: crate::dnsmasq::Told::default(),
             upstream: Vec::new(),
             mtu: 1450,
             lease_time: Duration::from_secs(3600),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use host::dnsmasq::{self, Place, Range, Reservation, Server};
+use host::dnsmasq::{self, Place, Range, Reservation, Server, Told};
 use host::link::{Bridge, Changes, LinkName, Mac, Port, Veth};
 use process::ProcessId;
 use uuid::Uuid;
@@ -68,6 +68,7 @@ impl Network {
             dns_servers: Vec::new(),
             names: true,
             domain: Some("lab.internal".parse().unwrap()),
+            told: Told::default(),
             upstream: Vec::new(),
             mtu: 1450,
             lease_time: Duration::from_secs(3600),
@@ -136,14 +137,14 @@ impl Guest {
         let (script, told) = (self.dir.path().join("script"), self.dir.path().join("told"));
         let text = format!(
             "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr flush dev $interface\nip addr add $ip/$mask dev $interface\n\
-             echo \"ip=$ip router=$router dns=$dns mtu=$mtu domain=$domain\" >{}\n",
+             echo \"ip=$ip router=$router dns=$dns mtu=$mtu domain=$domain$search${{ntpsrv:+ time=$ntpsrv}}${{staticroutes:+ routes=$staticroutes}}\" >{}\n",
             told.display()
         );
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let _ = fs::remove_file(&told);
         let line = format!(
-            "busybox udhcpc -i eth0 -n -q -f -t {tries} -T 1 -O mtu -F impostor -s {} || true",
+            "busybox udhcpc -i eth0 -n -q -f -t {tries} -T 1 -O mtu -O search -O ntpsrv -O staticroutes -F impostor -s {} || true",
             script.display()
         );
         self.room.shell(&line);
@@ -178,6 +179,31 @@ async fn a_guest_gets_its_address_gateway_and_name() {
 
     let stranger = network.guest(99).await;
     assert_eq!(stranger.ask(2), None, "no reservation, no answer");
+}
+
+#[tokio::test]
+async fn what_guests_are_told_changes_while_they_keep_their_leases() {
+    let mut network = Network::new().await;
+    network.ensure(&[reserve(7, "node07")]).await;
+    let guest = network.guest(7).await;
+    let first = guest.ask(10).unwrap();
+    network.server.domain = None;
+    network.server.told = Told {
+        search: vec!["a.example".parse().unwrap(), "b.example".parse().unwrap()],
+        time_servers: vec![[10, 1, 0, 3].into(), [192, 0, 2, 4].into()],
+        routes: vec![("192.168.0.0/16".parse().unwrap(), [10, 1, 0, 9].into())],
+    };
+    network.ensure(&[reserve(7, "node07")]).await;
+    assert_eq!(dnsmasq::leases(&network.place.state).unwrap().len(), 1, "{first}");
+    assert_eq!(
+        guest.ask(10).unwrap(),
+        "ip=10.1.0.7 router=10.1.0.1 dns=10.1.0.1 mtu=1450 domain=a.example b.example time=10.1.0.3 192.0.2.4 \
+         routes=0.0.0.0/0 10.1.0.1 192.168.0.0/16 10.1.0.9"
+    );
+    network.server.told = Told::default();
+    network.ensure(&[reserve(7, "node07")]).await;
+    let told = guest.ask(10).unwrap();
+    assert!(told.starts_with("ip=10.1.0.7 ") && !told.contains("192"), "{told}");
 }
 
 #[tokio::test]
