@@ -50,7 +50,7 @@ impl Room {
         let place = Place {
             owner: "11111111-2222-4333-8444-555555555555".into(),
             namespace: namespace.clone(),
-            address: SERVER.parse().unwrap(),
+            addresses: vec![SERVER.parse().unwrap()],
             outside,
             state: state.clone(),
             uid_gid: (USER, USER),

@@ -98,8 +98,8 @@ pub struct Place {
     pub owner: String,
     /// Namespace of the network.
     pub namespace: Namespace,
-    /// Address to listen on, which must be there.
-    pub address: IpAddr,
+    /// Addresses to listen on, which must be there.
+    pub addresses: Vec<IpAddr>,
     /// Whether the process lives where we do, so that it reaches the machine's own resolvers; else with its sockets.
     pub outside: bool,
     /// Its directory. The user below must be able to reach it: its parents need mode `x` for others.
@@ -116,7 +116,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fingerprint {
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
     namespace_inode: u64,
     outside: bool,
     user: (u32, u32),
@@ -124,9 +124,9 @@ struct Fingerprint {
 
 impl Fingerprint {
     fn new(place: &Place) -> Fingerprint {
-        let Place { address, outside, uid_gid, .. } = place;
+        let Place { addresses, outside, uid_gid, .. } = place;
         let namespace_inode = place.namespace.inode();
-        Fingerprint { address: *address, namespace_inode, outside: *outside, user: *uid_gid }
+        Fingerprint { addresses: addresses.clone(), namespace_inode, outside: *outside, user: *uid_gid }
     }
 }
 
@@ -165,12 +165,13 @@ pub async fn ensure(place: &Place) -> Result<Changes> {
         (None, _) => "it was not running",
         (Some(_), Some(had)) if had == wanted => return Ok(Changes::default()),
         (Some(_), Some(had)) if had.namespace_inode != wanted.namespace_inode => "the namespace is a new one",
-        (Some(_), Some(had)) if had.address != wanted.address => "the network's address changed",
+        (Some(_), Some(had)) if had.addresses != wanted.addresses => "the network's addresses changed",
         (Some(_), _) => "its settings changed",
     };
     stop(&place.state, &place.owner).await?;
     start(place, &wanted).await?;
-    Ok(Change::new("DnsStarted", format!("started the name server on {}: {reason}", place.address)).into())
+    let on: Vec<String> = place.addresses.iter().map(ToString::to_string).collect();
+    Ok(Change::new("DnsStarted", format!("started the name server on {}: {reason}", on.join(", "))).into())
 }
 
 /// The running one.
@@ -203,7 +204,11 @@ async fn stop(state: &Path, owner: &str) -> Result<bool> {
 
 async fn start(place: &Place, wanted: &Fingerprint) -> Result<()> {
     let state = &place.state;
-    let (udp, tcp) = sockets(place).await?;
+    let mut fds = Vec::new();
+    for address in &place.addresses {
+        let (udp, tcp) = sockets(place, *address).await?;
+        fds.extend([udp, tcp]);
+    }
     let tag = tag(&place.owner, state);
     let log = state.join("log");
     // What an earlier one said is of no use, and would grow for ever.
@@ -213,8 +218,8 @@ async fn start(place: &Place, wanted: &Fingerprint) -> Result<()> {
     let spawn = Spawn {
         args,
         // As systemd hands sockets down, from descriptor 3 on.
-        env: vec![("LISTEN_FDS".to_owned(), "2".to_owned())],
-        fds: vec![(udp, 3), (tcp, 4)],
+        env: vec![("LISTEN_FDS".to_owned(), fds.len().to_string())],
+        fds: fds.into_iter().zip(3..).collect(),
         uid_gid: Some(place.uid_gid),
         tag: tag.clone(),
         ..Spawn::new(&place.program, log)
@@ -231,8 +236,7 @@ async fn start(place: &Place, wanted: &Fingerprint) -> Result<()> {
 }
 
 /// A predecessor counts as ended when its first thread has; its sockets go with the last one, a moment later.
-async fn sockets(place: &Place) -> Result<(OwnedFd, OwnedFd)> {
-    let address = place.address;
+async fn sockets(place: &Place, address: IpAddr) -> Result<(OwnedFd, OwnedFd)> {
     let start = Instant::now();
     loop {
         match netns::enter(&place.namespace, move || listen(address)).await? {

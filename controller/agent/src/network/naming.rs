@@ -1,5 +1,6 @@
 //! A network's name server on this host.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ::dns::part;
@@ -36,7 +37,7 @@ impl HostHands {
         let place = Place {
             owner: uid.clone(),
             namespace,
-            address: wanted.gateway.into(),
+            addresses: servers(wanted),
             outside: wanted.dns.forward,
             state: state.clone(),
             uid_gid: (id, id),
@@ -52,6 +53,12 @@ impl HostHands {
         changes.extend(nameserver::ensure(&place).await.map_err(failed)?);
         Ok(changes)
     }
+}
+
+/// Where names are asked for: at the network's first address of each family.
+pub(super) fn servers(wanted: &Wanted) -> Vec<IpAddr> {
+    let six = wanted.subnets.six().first().map(|subnet| IpAddr::V6(subnet.gateway));
+    [IpAddr::V4(wanted.gateway)].into_iter().chain(six).collect()
 }
 
 fn text_of(wanted: &Wanted) -> String {

@@ -14,6 +14,7 @@ use host::link::LinkName;
 use ipnet::IpNet;
 
 use super::error::Error;
+use super::naming::servers;
 use super::plan::{Wanted, WantedPort};
 use super::reach::{Elsewhere, Reach};
 
@@ -38,7 +39,7 @@ pub(super) fn server(wanted: &Wanted, dhcp: &Dhcp) -> Result<Server, Error> {
         bridge: link(&wanted.bridge)?,
         ranges: wanted.subnets.all().map(served).collect(),
         ranges6: wanted.subnets.six().iter().map(advertised).collect(),
-        dns_servers: vec![wanted.gateway],
+        dns_servers: servers(wanted),
         // Those are the name server's, which listens where this would.
         names: false,
         domain: domain.transpose()?,

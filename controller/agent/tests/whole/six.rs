@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 use crate::house::{House, key};
 
 /// How a client answers what it was given.
-const SCRIPT: &str =
-    "#!/bin/sh\ncase \"$reason\" in\nBOUND6) ip -6 address add $new_ip6_address/128 dev $interface nodad;;\nesac\n";
+const SCRIPT: &str = "#!/bin/sh\ncase \"$reason\" in\nBOUND6) echo \"$new_dhcp6_name_servers $new_dhcp6_domain_search\" >\"${0%script}told\"; ip -6 address add $new_ip6_address/128 dev $interface nodad;;\nesac\n";
 
 /// A namespace with one card, whose other end is named as the port's tap would be.
 struct Guest {
@@ -68,10 +67,12 @@ impl Guest {
         self.run(&["ping", "-c", "1", "-W", "1", to]).0
     }
 
-    /// Whether the network's name server says so of a name of IPv6, or of an address.
+    /// Whether the network's name server says so of a name of IPv6, or of an address; by both of its own addresses.
     fn resolves(&self, asked: &str, value: &str) -> bool {
         let kind: &[&str] = if asked.contains(':') { &[] } else { &["-type=aaaa"] };
-        self.run(&[&["busybox", "nslookup"], kind, &[asked, "10.77.0.1"]].concat()).1.contains(value)
+        ["10.77.0.1", "fd00:77::1"]
+            .iter()
+            .all(|server| self.run(&[&["busybox", "nslookup"], kind, &[asked, server]].concat()).1.contains(value))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -132,7 +133,14 @@ async fn guests_of_two_families_reach_each_other_over_two_hosts_as_groups_allow(
         {"name": "made", "cidr": "fd00:77::/64"},
         {"name": "given", "cidr": "fd00:77:1::/64", "allocation": {"first": "fd00:77:1::10", "last": "fd00:77:1::20"}},
     ]);
-    create(&one, "TenantNetwork", "tenantnetworks", "net", json!({"subnets": subnets})).await;
+    create(
+        &one,
+        "TenantNetwork",
+        "tenantnetworks",
+        "net",
+        json!({"subnets": subnets, "dhcp": {"searchDomains": ["lab.example"]}}),
+    )
+    .await;
     one.number_network("net", 10_071).await;
     one.apply_group("clients", json!([{"direction": "Ingress", "protocol": "ICMPv6"}])).await;
     let served = json!([{"direction": "Ingress", "protocol": "ICMPv6", "icmpType": 128, "securityGroup": "clients"}]);
@@ -152,6 +160,8 @@ async fn guests_of_two_families_reach_each_other_over_two_hosts_as_groups_allow(
     assert!(!near.addresses().contains("fd00:77:1:0:"), "nobody told it to make one: {}", near.addresses());
     near.ask_for_an_address();
     assert!(near.has(near_six), "{}", near.addresses());
+    let told = std::fs::read_to_string(near.file("told")).unwrap();
+    assert_eq!(told.trim().trim_end_matches('.'), "fd00:77::1 lab.example");
     one.until(|| [&front, &near, &far].iter().all(|guest| guest.router() == front.router())).await;
 
     // Over the tunnel and here, in whichever range. What a card makes in another than its Port's own is heard, too.

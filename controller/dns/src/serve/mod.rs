@@ -1,7 +1,7 @@
-//! The process: reads its parts, listens on two sockets that it was handed, and holds no privilege.
+//! The process: reads its parts, listens on the sockets that it was handed, and holds no privilege.
 //!
 //! Each network has one, under a user of its own. The sockets were made in the network's namespace by whoever started it
-//! and come as descriptors 3 (UDP) and 4 (TCP), so it needs no right to bind and, where it asks others, may live in another
+//! and come as descriptors from 3 on, one of UDP and one of TCP for each address, so it needs no right to bind and, where it asks others, may live in another
 //! namespace than its guests. It goes on when its parent dies, and takes up changed files as they are replaced.
 //!
 //! What it reads comes from guests that may mean ill, so everything is bounded before it is read: questions a second and
@@ -56,7 +56,7 @@ impl Desk {
     }
 }
 
-/// Serves the parts of `dir` on descriptors 3 and 4 until it is ended.
+/// Serves the parts of `dir` on the pairs of descriptors from 3 on until it is ended.
 ///
 /// # Errors
 /// The descriptors are not there, or the kernel refuses something at the start.
@@ -65,13 +65,16 @@ pub fn run(dir: &Path, limits: Limits) -> io::Result<()> {
     let mut handed = listenfd::ListenFd::from_env();
     let missing =
         || io::Error::new(io::ErrorKind::NotFound, "no sockets were handed down: the agent starts this process");
-    let udp = handed.take_udp_socket(0)?.ok_or_else(missing)?;
-    let tcp = handed.take_tcp_listener(1)?.ok_or_else(missing)?;
-    udp.set_nonblocking(true)?;
-    tcp.set_nonblocking(true)?;
+    let mut pairs = Vec::new();
+    for first in (0..handed.len().max(2)).step_by(2) {
+        let udp = handed.take_udp_socket(first)?.ok_or_else(missing)?;
+        let tcp = handed.take_tcp_listener(first + 1)?.ok_or_else(missing)?;
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        pairs.push((udp, tcp));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (udp, tcp) = (tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?);
         // Watched before it is read: a change in between is read twice rather than not at all.
         let changes = reload::watch(dir)?;
         let desk = Arc::new(Desk {
@@ -80,9 +83,15 @@ pub fn run(dir: &Path, limits: Limits) -> io::Result<()> {
             forwarder: Forwarder::new(&limits),
             limits,
         });
+        // Whichever ends first ends the process: it is started again whole.
+        let mut served = tokio::task::JoinSet::new();
+        for (udp, tcp) in pairs {
+            let (udp, tcp) = (tokio::net::UdpSocket::from_std(udp)?, tokio::net::TcpListener::from_std(tcp)?);
+            served.spawn(udp::serve(udp, desk.clone()));
+            served.spawn(tcp::serve(tcp, desk.clone()));
+        }
         tokio::select! {
-            ended = udp::serve(udp, desk.clone()) => ended,
-            ended = tcp::serve(tcp, desk.clone()) => ended,
+            ended = served.join_next() => ended.transpose()?.unwrap_or(Ok(())),
             ended = reload::follow(dir, changes, &desk) => ended,
         }
     })

@@ -29,8 +29,8 @@ pub struct Server {
     pub ranges: Vec<Range>,
     /// Its ranges of IPv6, for which it also advertises the network as router.
     pub ranges6: Vec<Range6>,
-    /// Name servers told to guests; empty: this dnsmasq.
-    pub dns_servers: Vec<Ipv4Addr>,
+    /// Name servers told to guests; empty: this dnsmasq. Those of IPv6 are told by router's advertisements (RFC 8106), too.
+    pub dns_servers: Vec<IpAddr>,
     /// Whether it answers questions for names, too, and not DHCP alone.
     pub names: bool,
     /// Domain of the guests' names.
@@ -227,9 +227,14 @@ pub(super) fn render(server: &Server, paths: &Paths) -> String {
         let (first, length) = (subnet.network(), subnet.prefix_len());
         line("dhcp-range", &format_args!("{first},static,{made}{length},{seconds}s"));
     }
-    if !server.dns_servers.is_empty() {
-        let servers: Vec<String> = server.dns_servers.iter().map(ToString::to_string).collect();
+    let (four, six): (Vec<&IpAddr>, Vec<&IpAddr>) = server.dns_servers.iter().partition(|address| address.is_ipv4());
+    if !four.is_empty() {
+        let servers: Vec<String> = four.iter().map(ToString::to_string).collect();
         line("dhcp-option", &format_args!("option:dns-server,{}", servers.join(",")));
+    }
+    if !six.is_empty() {
+        let servers: Vec<String> = six.iter().map(|address| format!("[{address}]")).collect();
+        line("dhcp-option", &format_args!("option6:dns-server,{}", servers.join(",")));
     }
     let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(",");
     if !server.told.search.is_empty() {
@@ -309,7 +314,7 @@ mod tests {
         let pool = Some((Ipv4Addr::new(10, 1, 0, 100), Ipv4Addr::new(10, 1, 0, 199)));
         let server = Server {
             ranges: vec![Range { pool, router: None, ..range() }],
-            dns_servers: vec![Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3)],
+            dns_servers: vec![[10, 1, 0, 2].into(), [10, 1, 0, 3].into(), "fd00::2".parse().unwrap()],
             domain: None,
             upstream: vec!["10.1.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
             lease_time: Duration::from_secs(1),
