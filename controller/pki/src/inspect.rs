@@ -15,10 +15,15 @@ pub(crate) fn since_epoch() -> Duration {
 }
 
 pub(crate) fn to_pem(der: &[u8]) -> String {
+    block("CERTIFICATE", der)
+}
+
+/// Bytes as PEM.
+pub(crate) fn block(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 pub(crate) fn der_of(pem: &str) -> Result<CertificateDer<'static>> {
@@ -84,7 +89,7 @@ fn canonical(name: &str) -> String {
     name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 
-fn alternative_names(cert: &X509Certificate<'_>) -> Vec<String> {
+pub(crate) fn alternative_names(cert: &X509Certificate<'_>) -> Vec<String> {
     use x509_parser::extensions::GeneralName;
     let Ok(Some(extension)) = cert.subject_alternative_name() else {
         return Vec::new();

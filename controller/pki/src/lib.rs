@@ -9,6 +9,7 @@ mod authority;
 mod inspect;
 mod name;
 mod renewal;
+mod serving;
 mod store;
 mod tls;
 mod token_key;
@@ -16,6 +17,7 @@ mod token_key;
 pub use authority::{Authority, Identity, Usage, request};
 pub use name::{Subject, subject_of};
 pub use renewal::{Shown, renew_at, request_for};
+pub use serving::{SECRET_TYPE, Serving, Unfit, Validity};
 pub use tls::{
     client_config, install_crypto_provider, open_server_config, open_server_config_showing, optional_server_config,
     server_config, server_config_showing,
