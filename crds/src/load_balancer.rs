@@ -8,6 +8,7 @@ pub use route::{PathMatch, PathMatchType, Route, RouteMatch};
 use std::collections::BTreeMap;
 
 use crate::Condition;
+use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,8 @@ use serde::{Deserialize, Serialize};
     "self.listeners.all(l, l.protocol == 'UDP' || self.listeners.exists_one(o, o.protocol != 'UDP' && o.port == l.port))")
     .message("two listeners that are reached by TCP must not have one port").field_path(".listeners"))]
 #[x_kube(validation = Rule::new(
-    "!has(self.routes) || size(self.routes) == 0 || self.listeners.exists(l, l.protocol == 'HTTP')")
-    .message("routes go with a listener that speaks HTTP").field_path(".routes"))]
+    "!has(self.routes) || size(self.routes) == 0 || self.listeners.exists(l, l.protocol in ['HTTP', 'HTTPS'])")
+    .message("routes go with a listener that speaks HTTP or HTTPS").field_path(".routes"))]
 pub struct LoadBalancerSpec {
     /// ServiceIP of this namespace; its network's Ports are the backends.
     #[serde(rename = "serviceIP")]
@@ -85,6 +86,8 @@ pub enum ListenerProtocol {
     Udp,
     /// HTTP: requests are, by their routes.
     Http,
+    /// HTTPS: the same, in TLS that ends here.
+    Https,
 }
 
 impl ListenerProtocol {
@@ -95,6 +98,7 @@ impl ListenerProtocol {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
         }
     }
 
@@ -107,15 +111,19 @@ impl ListenerProtocol {
     /// Whether requests are looked into.
     #[must_use]
     pub fn is_http(self) -> bool {
-        self == Self::Http
+        matches!(self, Self::Http | Self::Https)
     }
 }
 
 /// A port of the ServiceIP.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.protocol != 'HTTPS' || has(self.tls)")
+    .message("HTTPS needs a certificate: name its Secret in tls.secrets").field_path(".tls"))]
+#[x_kube(validation = Rule::new("self.protocol == 'HTTPS' || !has(self.tls)")
+    .message("tls goes with protocol HTTPS").field_path(".tls"))]
 pub struct Listener {
-    /// `TCP`, `UDP` or `HTTP`.
+    /// `TCP`, `UDP`, `HTTP` or `HTTPS`.
     pub protocol: ListenerProtocol,
     /// Port that clients speak to.
     #[schemars(range(min = 1, max = 65_535))]
@@ -124,6 +132,9 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub target_port: Option<u16>,
+    /// With HTTPS, what is shown to clients. To the backends HTTP is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
 }
 
 impl Listener {
@@ -132,6 +143,28 @@ impl Listener {
     pub fn target(&self) -> u16 {
         self.target_port.unwrap_or(self.port)
     }
+
+    /// The Secrets whose certificates it shows.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.tls.iter().flat_map(|tls| &tls.secrets).map(String::as_str)
+    }
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Secrets of type `kubernetes.io/tls` in this namespace. Of several, a client is shown the one whose certificate is for the name that
+    /// it asks for (SNI), or else the first.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(
+            length(max = 253),
+            regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        )
+    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub secrets: Vec<String>,
 }
 
 /// Ports that answer, and how much of the whole each of them gets.
@@ -266,6 +299,10 @@ pub struct LoadBalancerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
     pub backends: Vec<BackendStatus>,
+    /// The certificates that its listeners show, by their Secrets. What is not among them is not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["secret"]))]
+    pub certificates: Vec<CertificateStatus>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -283,4 +320,19 @@ pub struct BackendStatus {
     pub host: Option<String>,
     /// Whether it gets new connections.
     pub healthy: bool,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// The Secret's name.
+    pub secret: String,
+    /// The Secret's version that was found good.
+    pub resource_version: String,
+    /// Names that the certificate is for, the first 64 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// When its time ends.
+    pub not_after: Timestamp,
 }

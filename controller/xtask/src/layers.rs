@@ -26,7 +26,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("reachability", &["crds", "traffic"]),
         ("apiserver", &["store", "pki"]),
         ("control-loop", &[]),
-        ("reconcilers", &["crds", "control-loop", "dns"]),
+        ("reconcilers", &["crds", "control-loop", "dns", "pki"]),
         ("agent", &["crds", "control-loop", "dns", "reachability", "host", "process", "pki"]),
         ("testrun", &["crds", "reachability", "control-loop"]),
         ("nix-agent", &["crds"]),

@@ -67,6 +67,19 @@ impl LoadBalancer {
         older.min_by_key(|other| age(other))
     }
 
+    /// All Secrets that its listeners name, each once.
+    #[must_use]
+    pub fn secrets(&self) -> std::collections::BTreeSet<&str> {
+        self.spec.listeners.iter().flat_map(Listener::secrets).collect()
+    }
+
+    /// Those of them that it shows, with their versions.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (named, told) = (self.secrets(), self.status.iter().flat_map(|status| &status.certificates));
+        let told = told.map(|one| (one.secret.as_str(), one.resource_version.as_str()));
+        told.filter(move |(secret, _)| named.contains(secret))
+    }
+
     /// The port at which its health check asks that Port; none without a check.
     #[must_use]
     pub fn checked_port(&self, port: &Port) -> Option<u16> {

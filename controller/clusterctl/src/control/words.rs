@@ -63,6 +63,39 @@ fn a_port_names_each_group_once_and_addresses_alone() {
     assert_eq!(port(json!(["10.0.0.256"])), ["spec.allowedAddresses[0]"]);
 }
 
+#[test]
+fn a_listener_has_certificates_if_it_speaks_https_and_only_then() {
+    let kind = definition("LoadBalancer");
+    let listener = |protocol: &str, tls: Value| {
+        let mut listener = json!({"protocol": protocol, "port": 443});
+        if !tls.is_null() {
+            listener["tls"] = tls;
+        }
+        let backends = json!([{"selector": {"matchLabels": {"app": "web"}}}]);
+        refused(
+            &kind,
+            json!({"serviceIP": "vip", "backends": backends, "listeners": [listener],
+            "routes": if protocol.starts_with("HTTP") { json!([{"backends": backends}]) } else { json!([]) }}),
+        )
+    };
+    let secrets = |names: &[&str]| json!({ "secrets": names });
+    assert_eq!(listener("HTTPS", secrets(&["web", "shop.example"])), Vec::<String>::new());
+    assert_eq!(listener("HTTP", Value::Null), Vec::<String>::new());
+    assert_eq!(listener("HTTPS", Value::Null), ["spec.listeners[0].tls"]);
+    for other in ["HTTP", "TCP", "UDP"] {
+        assert_eq!(listener(other, secrets(&["web"])), ["spec.listeners[0].tls"], "{other}");
+    }
+    // What is too long or not there is told first, and that no rule was asked any more after it.
+    assert_eq!(listener("HTTPS", json!({}))[0], "spec.listeners[0].tls.secrets");
+    assert_eq!(listener("HTTPS", secrets(&[])), ["spec.listeners[0].tls.secrets"]);
+    assert_eq!(listener("HTTPS", secrets(&["web", "web"])), ["spec.listeners[0].tls.secrets[1]"]);
+    for name in ["", "Web", "../web", "web/x", "web?x", &"a".repeat(254)] {
+        assert_eq!(listener("HTTPS", secrets(&[name]))[0], "spec.listeners[0].tls.secrets[0]", "{name}");
+    }
+    let many: Vec<String> = (0..17).map(|number| format!("web{number}")).collect();
+    assert_eq!(listener("HTTPS", json!({ "secrets": many }))[0], "spec.listeners[0].tls.secrets");
+}
+
 /// The fields that are complained about when one spec replaces another.
 fn refused_change(definition: &Definition, before: Value, after: Value) -> Vec<String> {
     let whole = |spec: Value| {

@@ -3,16 +3,18 @@
 //! Agents translate connections, each on its host; what all of them do follows from the LoadBalancer, its ServiceIP and the
 //! Ports, in which each agent says who of its own answers. So the sum of it is told here, by one writer.
 
+mod certificates;
 mod status;
 
 use crate::{Error, GATHER, write};
 use control_loop::{Cache, ControlLoop, Pace, Reconciler};
 use crds::load_balancer::judge::is_lost;
 use crds::{Host, LoadBalancer, Port, ServiceIP};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +27,7 @@ struct LoadBalancers {
 pub async fn run(client: Client, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<LoadBalancer>::all(client.clone()), shutdown);
     let (balancers, by_port, by_service) = (control.cache(), control.cache(), control.cache());
-    let (by_host, kin, told) = (control.cache(), control.cache(), Told::default());
+    let (by_host, by_secret, kin, told) = (control.cache(), control.cache(), control.cache(), Told::default());
     control
         .wakes(Api::<Port>::all(client.clone()), move |port: &Port| {
             let namespace = port.namespace();
@@ -38,6 +40,11 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         .wakes(Api::<Host>::all(client.clone()), move |host: &Host| {
             let news = told.is_news(host);
             by_host.names(|_: &LoadBalancer| news)
+        })
+        // Of all Secrets nothing is kept, and of their contents nothing is even read; of those that are named, what is needed is.
+        .wakes(Api::<PartialObjectMeta<Secret>>::all(client.clone()), move |secret: &PartialObjectMeta<Secret>| {
+            let (name, namespace) = (secret.name_any(), secret.namespace());
+            by_secret.names(|one: &LoadBalancer| one.namespace() == namespace && one.secrets().contains(name.as_str()))
         })
         .wakes_kin(move |changed: &LoadBalancer| {
             let (name, changed) = (changed.name_any(), changed.clone());
@@ -95,9 +102,26 @@ impl Reconciler for LoadBalancers {
         let hosts: Api<Host> = Api::all(self.client.clone());
         let hosts = hosts.list(&ListParams::default()).await.map_err(Error::api("list Hosts"))?.items;
         let rivals = self.balancers.pick(write::namespace_of(balancer.as_ref())?, |one| are_rivals(one, &balancer));
-        let around = status::Around { service: service.as_ref(), ports: &ports, hosts: &hosts, rivals: &rivals };
+        let secrets = self.read_secrets(&balancer).await?;
+        let shown = certificates::Shown { secrets: &secrets, now: jiff::Timestamp::now().as_second() };
+        let service = service.as_ref();
+        let around = status::Around { service, ports: &ports, hosts: &hosts, rivals: &rivals, shown };
         let api: Api<LoadBalancer> = write::api_of(&self.client, balancer.as_ref())?;
         write::status(&api, &balancer, status::status(&balancer, &around)).await?;
-        Ok(Action::await_change())
+        // That a certificate's time comes, or ends, is no event.
+        Ok(shown.changes_in().map_or_else(Action::await_change, Action::requeue))
+    }
+}
+
+impl LoadBalancers {
+    /// What its Secrets hold, by name.
+    async fn read_secrets(&self, balancer: &LoadBalancer) -> Result<BTreeMap<String, certificates::Found>, Error> {
+        let api: Api<Secret> = write::api_of(&self.client, balancer)?;
+        let mut all = BTreeMap::new();
+        for name in balancer.secrets() {
+            let secret = api.get_opt(name).await.map_err(Error::api(format!("read Secret {name}")))?;
+            all.insert(name.to_owned(), certificates::Found::of(secret.as_ref()));
+        }
+        Ok(all)
     }
 }

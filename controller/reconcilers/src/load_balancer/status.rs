@@ -1,5 +1,6 @@
 //! What is told of a LoadBalancer. Pure.
 
+use super::certificates::Shown;
 use crds::host::Capabilities;
 use crds::load_balancer::BackendStatus;
 use crds::load_balancer::judge::is_lost;
@@ -22,6 +23,8 @@ pub struct Around<'a> {
     pub hosts: &'a [Host],
     /// All LoadBalancers of the same ServiceIP.
     pub rivals: &'a [Arc<LoadBalancer>],
+    /// The Secrets that it names.
+    pub shown: Shown<'a>,
 }
 
 /// The LoadBalancer's status.
@@ -41,6 +44,7 @@ pub fn status(balancer: &LoadBalancer, around: &Around<'_>) -> LoadBalancerStatu
     let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
     status.total_backends = count(backends.len());
     status.healthy_backends = count(backends.iter().filter(|one| one.healthy).count());
+    status.certificates = around.shown.status();
     let (ready, reason, message) = judge(balancer, around, &status);
     backends.truncate(TOLD);
     status.backends = backends;
@@ -83,6 +87,9 @@ fn judge(balancer: &LoadBalancer, around: &Around<'_>, status: &LoadBalancerStat
         );
         return (false, "ProxyUnavailable", message);
     }
+    if let Some((reason, message)) = around.shown.complaint(balancer) {
+        return (false, reason, message);
+    }
     match (status.healthy_backends, status.total_backends) {
         (0, 0) => (false, "NoBackends", "spec.backends: no Port on a host is selected; connections are refused".into()),
         (0, _) => (false, "NoHealthyBackend", "no backend answers; connections are refused".into()),
@@ -105,6 +112,10 @@ mod tests {
     use super::*;
     use crds::load_balancer::ListenerProtocol;
     use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    /// No Secrets.
+    const NONE: Shown<'static> = Shown { secrets: &BTreeMap::new(), now: 0 };
 
     fn object(kind: &str, name: &str, spec: Value, status: Value) -> Value {
         json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "spec": spec, "status": status, "metadata": {
@@ -134,7 +145,7 @@ mod tests {
     #[test]
     fn it_serves_while_one_backend_answers_and_says_nothing_new_twice() {
         let (service, ports) = (service(Some("10.0.0.9")), [port("b", true), port("a", false)]);
-        let around = Around { service: Some(&service), ports: &ports, hosts: &[], rivals: &[] };
+        let around = Around { service: Some(&service), ports: &ports, hosts: &[], rivals: &[], shown: NONE };
         let mut lb = balancer("lb");
         let told = status(&lb, &around);
         assert_eq!((ready(&told), told.healthy_backends, told.total_backends), (("True", "Serving"), 1, 2));
@@ -149,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_missing_taken_or_impossible_is_named() {
         let (with, without, ports) = (service(Some("10.0.0.9")), service(None), [port("a", true)]);
-        let around = Around { service: Some(&with), ports: &ports, hosts: &[], rivals: &[] };
+        let around = Around { service: Some(&with), ports: &ports, hosts: &[], rivals: &[], shown: NONE };
         let lb = balancer("lb");
         assert_eq!(ready(&status(&lb, &Around { service: None, ..around })), ("False", "ServiceIPNotFound"));
         assert_eq!(ready(&status(&lb, &Around { service: Some(&without), ..around })), ("False", "ServiceIPNotReady"));
@@ -177,6 +188,10 @@ mod tests {
         hosts[0].status.as_mut().unwrap().capabilities.haproxy = "2.6".into();
         let around = Around { hosts: &hosts, ..around };
         assert_eq!(ready(&status(&http, &around)), ("True", "Serving"));
+        let mut https = lb.clone();
+        https.spec.listeners =
+            serde_json::from_value(json!([{"protocol": "HTTPS", "port": 443, "tls": {"secrets": ["gone"]}}])).unwrap();
+        assert_eq!(ready(&status(&https, &around)), ("False", "SecretNotFound"));
         let mut lost = hosts.clone();
         condition::set(
             &mut lost[0].status.as_mut().unwrap().conditions,
