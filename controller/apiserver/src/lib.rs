@@ -44,7 +44,7 @@ mod tasks;
 mod text;
 mod write;
 
-pub use access::{Confined, Confinement, Reads, Tie};
+pub use access::{Confined, Confinement, Reads, Step, Tie};
 pub use audit::{AuditOptions, Level};
 pub use callers::CallerKind;
 pub use connect::{ConnectService, ConnectTarget};

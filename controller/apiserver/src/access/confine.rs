@@ -5,14 +5,18 @@
 //! reach only the objects that bear their own name, as the object's name or in a field. This narrows what the rules allow
 //! and never widens it. Which groups, resources and fields, is told by whoever builds the server.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::Access;
 use super::attributes::Attributes;
+use super::index::Index;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::object::{meta, metadata_mut};
 use crate::registry::Resource;
+use crate::request::path::Verb;
 use crate::schema::selector::FieldSelector;
 
 /// A group of callers that reach only what is theirs.
@@ -62,6 +66,22 @@ pub enum Tie {
     Name,
     /// This field, a path such as `spec.host`, holds the caller's name. Lists have to select by it.
     Field(String),
+    /// Its name leads, in these steps from object to object of its namespace, to the caller's. It may be read by its name and not
+    /// written; nothing is listed.
+    Led(Vec<Step>),
+}
+
+/// A step from some names to others: from an object that names one of them to whom it names besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// API group of the object.
+    pub group: String,
+    /// Plural.
+    pub resource: String,
+    /// Its field, a path such as `metadata.name`, that holds one of the names, or a list with one.
+    pub from: String,
+    /// Its field that holds the next.
+    pub to: String,
 }
 
 impl Tie {
@@ -71,20 +91,22 @@ impl Tie {
             Self::Field(path) => {
                 path.split('.').try_fold(object, |value, step| value.get(step)).and_then(Value::as_str).unwrap_or("")
             }
+            Self::Led(_) => "",
         }
     }
 
     fn path(&self) -> &str {
         match self {
-            Self::Name => "metadata.name",
+            Self::Name | Self::Led(_) => "metadata.name",
             Self::Field(path) => path,
         }
     }
 }
 
 /// The confinement that one caller is under in one resource.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Own<'c> {
+    index: &'c Index,
     confined: &'c Confined,
     /// The name that the caller's objects bear; none when the caller's user name says none.
     name: Option<&'c str>,
@@ -111,7 +133,7 @@ impl Access {
             let confined =
                 confinement.resources.iter().filter(|_| member).find(|c| resource.is(&c.group, &c.resource))?;
             let (namespace, name) = confinement.parts_of(&caller.user);
-            Some(Own { confined, name: name.filter(|name| !name.is_empty()), namespace })
+            Some(Own { index: &self.index, confined, name: name.filter(|name| !name.is_empty()), namespace })
         })
     }
 }
@@ -139,10 +161,41 @@ impl Own<'_> {
 
     /// Whether an object is the caller's.
     fn check(&self, asked: &Attributes<'_>, user: &str, object: &Value) -> Result<(), Error> {
+        if matches!(self.confined.tie, Tie::Led(_)) && asked.verb != Verb::Get.word() {
+            return Err(asked.refusal(user, "it may be read and not written"));
+        }
         match self.name {
-            Some(name) if self.confined.tie.of(object) == name && self.is_home(meta(object, "namespace")) => Ok(()),
+            Some(name) if self.is_tied(object, name) && self.is_home(meta(object, "namespace")) => Ok(()),
             _ => Err(asked.refusal(user, &self.why())),
         }
+    }
+
+    fn is_tied(&self, object: &Value, name: &str) -> bool {
+        match &self.confined.tie {
+            Tie::Led(steps) => self.leads(object, name, steps),
+            tie => tie.of(object) == name,
+        }
+    }
+
+    /// Whether the steps lead from the object's name to this one.
+    fn leads(&self, object: &Value, name: &str, steps: &[Step]) -> bool {
+        let namespace = meta(object, "namespace");
+        let mut names = BTreeSet::from([meta(object, "name").to_owned()]);
+        for step in steps {
+            if namespace.is_empty() || names.is_empty() {
+                return false;
+            }
+            let objects = self.index.objects_of(&step.group, &step.resource, namespace);
+            let named = objects.iter().map(|one| &one.value).filter(|one| {
+                let mut here = BTreeSet::new();
+                collect(one, &step.from, &mut here);
+                !here.is_disjoint(&names)
+            });
+            let mut next = BTreeSet::new();
+            named.for_each(|one| collect(one, &step.to, &mut next));
+            names = next;
+        }
+        names.contains(name)
     }
 
     /// Whether a change keeps to what the caller may change.
@@ -172,6 +225,9 @@ impl Own<'_> {
         found: impl Fn(&dyn Fn(&Value) -> bool) -> bool,
     ) -> Result<(), Error> {
         let path = self.confined.tie.path();
+        if matches!(self.confined.tie, Tie::Led(_)) {
+            return Err(asked.refusal(user, "only single objects may be read here, by their names"));
+        }
         if !self.is_home(asked.namespace()) {
             return Err(asked.refusal(user, &self.why()));
         }
@@ -202,9 +258,26 @@ impl Own<'_> {
             Some(name) if self.namespace.is_some() => {
                 format!("{path} of the object is not {name:?}, in {:?}", self.namespace.unwrap_or_default())
             }
+            Some(name) if matches!(self.confined.tie, Tie::Led(_)) => {
+                format!("nothing that is of {name:?} leads to the object")
+            }
             Some(name) => format!("{path} of the object is not {name:?}"),
             None => "the user name does not say whose objects it stands for".to_owned(),
         }
+    }
+}
+
+/// The texts at a path, where a list stands for all its members.
+fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+    match (value, path.split_once('.').unwrap_or((path, ""))) {
+        (Value::Array(all), _) => all.iter().for_each(|one| collect(one, path, into)),
+        (Value::String(text), ("", "")) => drop(into.insert(text.clone())),
+        (Value::Object(fields), (first, rest)) => {
+            if let Some(field) = fields.get(first) {
+                collect(field, rest, into);
+            }
+        }
+        _ => {}
     }
 }
 

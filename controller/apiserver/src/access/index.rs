@@ -44,8 +44,16 @@ impl Index {
 
     /// The objects of a kind as the store's cache has them.
     pub(crate) fn objects(&self, resource: &Resource, namespace: Option<&str>) -> Vec<Arc<Object>> {
-        let prefix = storage::prefix(&self.store, &resource.definition, namespace);
-        let listed = self.store.list(&prefix, Consistency::Any).now_or_never();
+        self.listed(&storage::prefix(&self.store, &resource.definition, namespace))
+    }
+
+    /// The same of one namespace, as they are stored.
+    pub(crate) fn objects_of(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Object>> {
+        self.listed(&self.store.keys().in_namespace(group, plural, namespace))
+    }
+
+    fn listed(&self, prefix: &str) -> Vec<Arc<Object>> {
+        let listed = self.store.list(prefix, Consistency::Any).now_or_never();
         let entries = listed.and_then(Result::ok).map(|(entries, _)| entries).unwrap_or_default();
         entries.iter().filter_map(|entry| Object::of(entry).ok()).collect()
     }

@@ -23,7 +23,7 @@ mod policy;
 pub(crate) mod reviews;
 mod rule;
 
-pub use confine::{Confined, Confinement, Reads, Tie};
+pub use confine::{Confined, Confinement, Reads, Step, Tie};
 
 pub(crate) use aggregate::run as aggregate;
 pub(crate) use attributes::{Attributes, Named};

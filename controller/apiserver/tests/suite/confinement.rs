@@ -1,7 +1,7 @@
 //! A confined caller reaches its own objects and no others, whatever the rules allow it.
 
 use anyhow::{Result, ensure};
-use apiserver::{CallerKind, Confined, Confinement, Options, Reads, Tie};
+use apiserver::{CallerKind, Confined, Confinement, Options, Reads, Step, Tie};
 use serde_json::json;
 
 use crate::access::{binding, in_namespace, role};
@@ -21,6 +21,18 @@ fn options() -> Options {
         own("events.k8s.io", "events", Tie::Field("reportingInstance".to_owned()), false),
     ];
     resources[0].reads = Reads::Sharing("spec.note".to_owned());
+    // A secret is for whoever has a widget with a note that a configuration maps the secret to.
+    let step = |group: &str, resource: &str, from: &str, to: &str| Step {
+        group: group.to_owned(),
+        resource: resource.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    let steps = vec![
+        step("", "configmaps", "data.secret", "data.note"),
+        step("example.dev", "widgets", "spec.note", "spec.host"),
+    ];
+    resources.push(own("", "secrets", Tie::Led(steps), true));
     let confinement =
         Confinement { group: "agents".to_owned(), user_prefix: "agent:".to_owned(), namespaced: false, resources };
     // Widgets call as themselves, and reach what bears their name in their namespace.
@@ -157,6 +169,45 @@ async fn what_bears_the_agents_name_is_its_own() -> Result<()> {
         let answer = agent.call("POST", events, &event).await?;
         ensure!(answer.code == code, "{name}: {} {}", answer.code, answer.body);
     }
+    lab.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leads_to_an_agent_it_may_read_by_name_and_nothing_else() -> Result<()> {
+    let lab = lab().await?;
+    let agent = lab.person("agent:h1", &["agents"]);
+    let (secrets, maps) = ("/api/v1/namespaces/default/secrets", "/api/v1/namespaces/default/configmaps");
+    // The last bears the agent's name, which leads nowhere.
+    for name in ["a", "b", "h1"] {
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"k": "v"}});
+        lab.call("POST", secrets, &secret).await?.expect(201)?;
+    }
+    let map = |name: &str, secret: &str, note: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"secret": secret, "note": note}});
+    lab.call("POST", maps, &map("leads", "a", "net")).await?.expect(201)?;
+    let refusal = agent.forbidden("GET", &format!("{secrets}/a"), &json!({})).await?;
+    assert!(refusal.ends_with(": nothing that is of \"h1\" leads to the object"), "{refusal}");
+    lab.widget("near", json!({"host": "h1", "note": "net"})).await?;
+    agent.get(&format!("{secrets}/a")).await?.expect(200)?;
+    lab.person("agent:h2", &["agents"]).get(&format!("{secrets}/a")).await?.expect(403)?;
+    for path in ["/b", "/h1", "", "?watch=1", "?fieldSelector=metadata.name%3Da", "?fieldSelector=metadata.name%3Dh1"] {
+        agent.get(&format!("{secrets}{path}")).await?.expect(403)?;
+    }
+    agent.get("/api/v1/secrets").await?.expect(403)?;
+    agent.merge(&format!("{secrets}/a"), json!({"metadata": {"finalizers": ["example.dev/x"]}})).await?.expect(403)?;
+    agent.raw("DELETE", secrets, "application/json", "").await?.expect(403)?;
+    agent.raw("DELETE", &format!("{secrets}/a"), "application/json", "").await?.expect(403)?;
+    agent
+        .call("POST", secrets, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "c"}}))
+        .await?
+        .expect(403)?;
+    // Where the way ends, so does the right; and no way crosses namespaces.
+    lab.merge(&format!("{maps}/leads"), json!({"data": {"note": "other"}})).await?.expect(200)?;
+    agent.get(&format!("{secrets}/a")).await?.expect(403)?;
+    lab.merge(&format!("{maps}/leads"), json!({"data": {"note": "net"}})).await?.expect(200)?;
+    agent.get(&format!("{secrets}/a")).await?.expect(200)?;
+    lab.delete(&format!("{WIDGETS}/near")).await?.expect(200)?;
+    agent.get(&format!("{secrets}/a")).await?.expect(403)?;
     lab.end().await
 }
 

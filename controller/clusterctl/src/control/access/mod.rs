@@ -4,7 +4,7 @@
 //! administrators: each may do what it does ([`reconciler`]), so that a mistake in one cannot reach what is another's.
 
 use anyhow::{Context, Result};
-use apiserver::{CallerKind, Confined, Confinement, Reads, Tie};
+use apiserver::{CallerKind, Confined, Confinement, Reads, Step, Tie};
 use serde_json::Value;
 
 use crate::instance::credentials::{AGENT_USER, AGENTS};
@@ -54,6 +54,7 @@ pub fn confinements() -> Vec<Confinement> {
     resources.push(by("", "events", Tie::Field("reportingInstance".to_owned()), false));
     // Whom they ask a token for is a node that runs on their host.
     resources.push(by(crds::GROUP, "nodes", Tie::Field("status.host".to_owned()), true));
+    resources.push(by("", "secrets", certificates(), true));
     let agents =
         Confinement { group: AGENTS.to_owned(), user_prefix: AGENT_USER.to_owned(), namespaced: false, resources };
     // A node reaches its own Node and what is made for it, which bears its name, in its own namespace.
@@ -64,6 +65,21 @@ pub fn confinements() -> Vec<Confinement> {
     resources.push(by("", "events", Tie::Field("reportingInstance".to_owned()), false));
     let nodes = Confinement { group: NODES.to_owned(), user_prefix: NODE_USER.to_owned(), namespaced: true, resources };
     vec![agents, nodes]
+}
+
+/// A Secret is read by who serves it: whoever has a Port on the network of a ServiceIP whose LoadBalancer shows its certificate.
+fn certificates() -> Tie {
+    let step = |resource: &str, from: &str, to: &str| Step {
+        group: crds::GROUP.to_owned(),
+        resource: resource.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    Tie::Led(vec![
+        step("loadbalancers", "spec.listeners.tls.secrets", "spec.serviceIP"),
+        step("serviceips", "metadata.name", "spec.network"),
+        step("ports", "spec.network", "spec.host"),
+    ])
 }
 
 /// The kinds whose objects call as themselves: Nodes.

@@ -107,7 +107,29 @@ fn agents_are_confined_in_whatever_is_bound_to_a_host() {
             Some(Tie::Field(path)) if path == "status.host" => assert_eq!(plural, "nodes"),
             Some(Tie::Field(path)) => assert!(bound && path == "spec.host", "{plural}"),
             Some(Tie::Name) => assert_eq!(plural, "hosts"),
+            Some(Tie::Led(_)) => panic!("{plural} is not led to"),
             None => assert!(!bound, "{plural} is bound to hosts and every agent may reach all of them"),
+        }
+    }
+}
+
+/// Where a Secret's certificate is served is told by fields that are there, so that a field that is renamed does not lock agents out.
+#[test]
+fn what_leads_to_a_secret_are_fields_of_our_kinds() {
+    let confined = confinements();
+    let secrets = confined[0].resources.iter().find(|one| one.resource == "secrets").unwrap();
+    let Tie::Led(steps) = &secrets.tie else { panic!("{:?}", secrets.tie) };
+    assert_eq!(steps.last().unwrap().to, "spec.host");
+    let crds = crds::all();
+    for step in steps {
+        let crd = crds.iter().find(|crd| crd.spec.names.plural == step.resource).unwrap();
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+        for path in [&step.from, &step.to].into_iter().filter(|path| *path != "metadata.name") {
+            let mut at = &schema["openAPIV3Schema"];
+            for part in path.split('.') {
+                at = if at["items"].is_object() { &at["items"]["properties"][part] } else { &at["properties"][part] };
+            }
+            assert!(at.is_object(), "{}: {path}", step.resource);
         }
     }
 }
