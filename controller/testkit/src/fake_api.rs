@@ -325,11 +325,12 @@ impl State {
     }
 }
 
-/// `/apis/GROUP/VERSION[/namespaces/NS]/RESOURCE[/NAME[/status]]`
+/// `/apis/GROUP/VERSION[/namespaces/NS]/RESOURCE[/NAME[/status]]`, or `/api/VERSION` and the same for the core group
 fn parse(uri: &http::Uri) -> Target {
     let mut parts: Vec<String> = uri.path().trim_matches('/').split('/').map(str::to_owned).collect();
-    let group_version = parts[1..3].join("/");
-    let mut rest = parts.split_off(3);
+    let head = if parts[0] == "api" { 2 } else { 3 };
+    let mut rest = parts.split_off(head);
+    let group_version = parts[1..].join("/");
     let namespace = (rest[0] == "namespaces").then(|| rest.drain(..2).nth(1)).flatten();
     let query = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query = query.map(|(name, value)| (name.to_owned(), value.replace("%3D", "=").replace("%2E", "."))).collect();

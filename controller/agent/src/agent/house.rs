@@ -21,6 +21,7 @@ use crate::image::Images;
 use crate::layout::Layout;
 use crate::names::Names;
 use crate::network::cells::Cells;
+use crate::network::certificates::Certificates;
 use crate::network::doors::Doors;
 use crate::network::drains::Drains;
 use crate::network::groups::Ability;
@@ -292,6 +293,7 @@ impl Judges {
             health,
             ability,
             machines: rooms.vms.cache.clone(),
+            certificates: Certificates::new(tasks.client.clone(), rooms.ports.cache.clone(), rooms.ports.queue.clone()),
             peers: Peers::new(tasks.client.clone(), &host, rooms.ports.cache.clone(), rooms.ports.queue.clone()),
             hosts: rooms.hosts.clone(),
             host,

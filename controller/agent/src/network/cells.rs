@@ -165,7 +165,7 @@ impl<H: Hands> Cells<H> {
         match self.hands.ensure_proxy(wanted).await {
             Ok(more) => {
                 changes.extend(more);
-                Ok((changes, None))
+                Ok((changes, wanted.services.trouble.clone()))
             }
             Err(error) => Ok((changes, Some(sentence(&error)))),
         }

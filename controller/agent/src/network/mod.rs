@@ -15,6 +15,7 @@
 mod balance;
 mod cables;
 pub mod cells;
+pub mod certificates;
 pub mod doors;
 pub mod drains;
 pub mod error;
@@ -48,6 +49,7 @@ use kube::runtime::controller::Action;
 
 use crate::objects::Objects;
 use cells::{Cells, Done};
+use certificates::Certificates;
 use control_loop::{Cache, Failure, Pace, Reconciler, sentence};
 use error::Error;
 use hands::Hands;
@@ -80,6 +82,8 @@ pub struct Ports<H: Hands> {
     pub routers: Cache<Router>,
     /// All load balancers.
     pub balancers: Cache<LoadBalancer>,
+    /// What load balancers show to those who speak TLS.
+    pub certificates: Certificates,
     /// What the backends here answer.
     pub health: Arc<Health>,
     /// Whether this host can enforce groups, and translate.
@@ -150,7 +154,8 @@ impl<H: Hands> Ports<H> {
             let mut wanted = plan::wanted(self.cells.names(), &found, &ports)?;
             let everywhere = self.peers.follow(namespace, network);
             further::settle(&mut wanted, everywhere.as_deref().unwrap_or(&ports));
-            services::settle(&mut wanted, &self.services.pick(namespace, |one| one.spec.network == network));
+            let services = self.services.pick(namespace, |one| one.spec.network == network);
+            services::settle(&mut wanted, &services);
             let here = ports.clone();
             let mut all = ports;
             let lost: BTreeSet<String> =
@@ -164,7 +169,10 @@ impl<H: Hands> Ports<H> {
             wanted.routing = routers::routing(self.cells.names(), &wanted, &here, &routers, &self.host);
             wanted.reach = reach::reach(&found, &wanted, &self.host, everywhere, &hosts);
             let balancers = self.balancers.pick(namespace, |_| true);
-            services::balance(&mut wanted, &balancers, &all, &self.ability, |port, by| self.health.of(port, by))?;
+            let versions = certificates::versions(&balancers, &services);
+            let shown = self.certificates.follow(namespace, network, &versions);
+            let healthy = |port: &str, by: &str| self.health.of(port, by);
+            services::balance(&mut wanted, &balancers, &all, &self.ability, shown, healthy)?;
             let groups = self.groups.pick(namespace, |_| true);
             let (policy, closed) = groups::policy(&wanted, &groups, &self.ability)?;
             wanted.policy = policy;
@@ -213,6 +221,7 @@ impl<H: Hands> Ports<H> {
             .is_empty();
         if last {
             self.peers.forget(&namespace, &port.spec.network);
+            self.certificates.forget(&namespace, &port.spec.network);
         }
         match network {
             Some(network) if last => self.cells.remove(&network.uid().unwrap_or_default()).await?,

@@ -125,7 +125,8 @@ impl Peers {
     }
 }
 
-fn wake_one(local: &Cache<Port>, queue: &Queue<Port>, namespace: &str, network: &str) {
+/// Wakes some port of the network on this host.
+pub(super) fn wake_one(local: &Cache<Port>, queue: &Queue<Port>, namespace: &str, network: &str) {
     if let Some(port) = local.pick(namespace, |port| port.spec.network == network).first() {
         queue.wake(kube::runtime::reflector::ObjectRef::from_obj(&**port));
     }

@@ -19,13 +19,14 @@ impl HostHands {
         self.layout.network(uid).join("proxy")
     }
 
-    /// HAProxy with what load balancers say of requests, or none of it. Before all ports have been heard what is there stays.
+    /// HAProxy with what load balancers say of requests, or none of it. Before all ports have been heard and all certificates read, what is
+    /// there stays.
     ///
     /// A host without HAProxy serves the rest of the network: what is missing is told by the Host and by the load balancers.
     pub(super) async fn proxy(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let uid = &wanted.owner.uid;
         let (state, services) = (self.proxy_state(uid), &wanted.services);
-        if !services.complete {
+        if !services.complete || services.is_awaiting {
             return Ok(Vec::new());
         }
         let (namespace, links) = self.door(wanted)?;

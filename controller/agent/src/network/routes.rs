@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crds::LoadBalancer;
 use crds::load_balancer::{BackendGroup, Listener, PathMatch, PathMatchType, Route};
-use host::proxy::{self, Hostname, Invalid, Path, Pool, Server};
+use host::proxy::{self, Certificate, Hostname, Invalid, Path, Pool, Server};
 
 use super::error::Error;
 use kube::ResourceExt;
@@ -20,11 +20,12 @@ pub(super) struct Answerer<'a> {
     pub share: Share<'a>,
 }
 
-/// The listener at that address.
+/// The listener at that address. `tls`: what it shows, with HTTPS.
 pub(super) fn listener(
     balancer: &LoadBalancer,
     listener: &Listener,
     address: Ipv4Addr,
+    tls: Option<Vec<Certificate>>,
     answerers: &[Answerer<'_>],
 ) -> Result<proxy::Listener, Error> {
     let sticky = balancer.spec.session_affinity.is_some();
@@ -51,7 +52,8 @@ pub(super) fn listener(
             }
         }
     }
-    Ok(proxy::Listener { address, port: listener.port, routes, rest: pool(&balancer.spec.backends, listener.target()) })
+    let rest = pool(&balancer.spec.backends, listener.target());
+    Ok(proxy::Listener { address, port: listener.port, tls, routes, rest })
 }
 
 fn hosts(route: &Route) -> Result<Vec<Option<Hostname>>, Invalid> {

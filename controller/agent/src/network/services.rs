@@ -3,7 +3,7 @@
 //! Every host that carries the network does the same: it answers for the addresses and translates what its own guests send to them.
 //! What each must know is in the objects, and in what the hosts say of their own ports' health.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use crds::load_balancer::{BackendGroup, HealthCheck, Listener};
 use crds::{LoadBalancer, Port, ServiceIP};
 use host::balancer::{Backend, Balancer, Protocol, Proxied, Service, ServiceId};
 use host::link::stable_mac;
-use host::proxy::Proxy;
+use host::proxy::{Certificate, Proxy};
 use ipnet::Ipv4Net;
 use kube::ResourceExt;
 
+use super::certificates::Shown;
 use super::error::Error;
 use super::groups::Ability;
 use super::plan::{Refused, Wanted, WantedPort};
@@ -32,6 +33,10 @@ pub struct Services {
     pub balancer: Option<Balancer>,
     /// The requests in them, when there is one for HTTP and this host can translate.
     pub proxy: Option<Proxy>,
+    /// Whether a certificate has not been read yet; what serves requests is not changed before.
+    pub is_awaiting: bool,
+    /// Why a certificate cannot be read.
+    pub trouble: Option<String>,
     /// How long connections to a backend may go on that gets no new ones, in seconds.
     pub drains: BTreeMap<ServiceId, u32>,
     /// What is asked of the backends here.
@@ -103,16 +108,18 @@ pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
     wanted.services.addresses = addresses;
 }
 
-/// Adds what the load balancers say. `ports`: the network's, on all hosts; `healthy`: what was found out here of a port (by UID) that
-/// a load balancer (by name) checks.
+/// Adds what the load balancers say. `ports`: the network's, on all hosts; `shown`: the certificates that there are; `healthy`: what was
+/// found out here of a port (by UID) that a load balancer (by name) checks.
 pub fn balance(
     wanted: &mut Wanted,
     balancers: &[Arc<LoadBalancer>],
     ports: &[Arc<Port>],
     ability: &Ability,
+    shown: Shown,
     healthy: impl Fn(&str, &str) -> Option<bool>,
 ) -> Result<(), Error> {
     let mut services = std::mem::take(&mut wanted.services);
+    (services.is_awaiting, services.trouble) = (shown.is_awaited, shown.trouble.clone());
     services.complete = !matches!(wanted.reach, Reach::Unknown);
     let live: Vec<Arc<LoadBalancer>> =
         balancers.iter().filter(|one| one.metadata.deletion_timestamp.is_none()).cloned().collect();
@@ -142,7 +149,12 @@ pub fn balance(
         }
         for listener in balancer.own_listeners(&live) {
             if listener.protocol.is_http() {
-                proxy.listeners.push(routes::listener(balancer, listener, vip.address, &answerers)?);
+                let tls = listener.tls.as_ref().map(|_| certificates(balancer, listener, &shown));
+                if tls.as_ref().is_some_and(Vec::is_empty) {
+                    // With nothing to show nobody listens; the load balancer says why.
+                    continue;
+                }
+                proxy.listeners.push(routes::listener(balancer, listener, vip.address, tls, &answerers)?);
                 proxy.drain = proxy.drain.max(balancer.spec.drain_seconds);
                 continue;
             }
@@ -151,11 +163,12 @@ pub fn balance(
             all.push(service);
         }
     }
-    if ability.is_ok() && !(all.is_empty() && proxy.listeners.is_empty()) {
+    let is_proxied = services.is_awaiting || !proxy.listeners.is_empty();
+    if ability.is_ok() && (is_proxied || !all.is_empty()) {
         let here = here.into_iter().map(|(tap, address)| Ok((link(&tap)?, address)));
         let own = services.addresses.iter().map(|one| one.address);
         let own = wanted.subnets.all().map(|subnet| subnet.gateway).chain(own).collect();
-        services.proxy = (!proxy.listeners.is_empty()).then_some(proxy);
+        services.proxy = is_proxied.then_some(proxy);
         services.balancer = Some(Balancer {
             services: all,
             here: here.collect::<Result<_, Error>>()?,
@@ -166,6 +179,13 @@ pub fn balance(
     }
     wanted.services = services;
     Ok(())
+}
+
+/// What the listener shows: those of its certificates that are found good, in its order.
+fn certificates(balancer: &LoadBalancer, listener: &Listener, shown: &Shown) -> Vec<Certificate> {
+    let good: BTreeSet<&str> = balancer.shown().map(|(secret, _)| secret).collect();
+    let named = listener.secrets().filter(|secret| good.contains(secret));
+    named.filter_map(|secret| shown.certificates.get(secret).cloned()).collect()
 }
 
 /// Connections to the listener at that address.
@@ -257,7 +277,7 @@ mod tests {
         let mut wanted = wanted(&samples::names(), &samples::network(), ports).unwrap();
         settle(&mut wanted, &[service("vip", "net", "10.9.0.50"), service("other", "elsewhere", "10.9.0.51")]);
         wanted.reach = Reach::Here;
-        balance(&mut wanted, &[balancer(check)], ports, &ability, |_, _| healthy).unwrap();
+        balance(&mut wanted, &[balancer(check)], ports, &ability, Shown::default(), |_, _| healthy).unwrap();
         wanted.services
     }
 
@@ -292,7 +312,7 @@ mod tests {
         let mut wanted = wanted(&samples::names(), &samples::network(), &ports).unwrap();
         settle(&mut wanted, &[service("vip", "net", "10.9.0.50")]);
         wanted.reach = Reach::Here;
-        balance(&mut wanted, &[Arc::new(lb)], &ports, &Ok(()), |_, _| None).unwrap();
+        balance(&mut wanted, &[Arc::new(lb)], &ports, &Ok(()), Shown::default(), |_, _| None).unwrap();
         let proxy = wanted.services.proxy.unwrap();
         let [one] = &proxy.listeners[..] else { panic!("{proxy:?}") };
         let servers = |pool: &host::proxy::Pool| {
@@ -304,6 +324,36 @@ mod tests {
         let balancer = wanted.services.balancer.unwrap();
         assert!(balancer.services.is_empty());
         assert_eq!(balancer.proxy.unwrap().own, [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 50)]);
+    }
+
+    #[test]
+    fn certificates_are_shown_in_their_order_and_whoever_has_none_is_left_out() {
+        let mut lb = (*balancer(None)).clone();
+        lb.spec.listeners = serde_json::from_value(json!([{"protocol": "HTTP", "port": 80},
+            {"protocol": "HTTPS", "port": 443, "tls": {"secrets": ["b", "bad", "a"]}},
+            {"protocol": "HTTPS", "port": 444, "tls": {"secrets": ["bad"]}}]))
+        .unwrap();
+        let told = |secret: &str| json!({"secret": secret, "resourceVersion": "1", "notAfter": "2026-01-01T00:00:00Z"});
+        lb.status = serde_json::from_value(json!({"certificates": [told("a"), told("b")]})).unwrap();
+        let all = ["a", "b", "bad"].map(|name| (name.to_owned(), Certificate::new(name)));
+        let shown = Shown { certificates: all.clone().into(), ..Shown::default() };
+        let of = |shown: Shown| {
+            let ports = [web(2, "host0")];
+            let mut wanted = wanted(&samples::names(), &samples::network(), &ports).unwrap();
+            settle(&mut wanted, &[service("vip", "net", "10.9.0.50")]);
+            wanted.reach = Reach::Here;
+            balance(&mut wanted, &[Arc::new(lb.clone())], &ports, &Ok(()), shown, |_, _| None).unwrap();
+            wanted.services
+        };
+        let [a, b, _] = all.map(|(_, one)| one);
+        let listeners = |services: &Services| {
+            let all = &services.proxy.as_ref().unwrap().listeners;
+            all.iter().map(|one| (one.port, one.tls.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(listeners(&of(shown)), [(80, None), (443, Some(vec![b, a]))]);
+        // What is not read yet is waited for, with the tables of a proxy that may run.
+        let awaited = of(Shown { is_awaited: true, ..Shown::default() });
+        assert!(awaited.is_awaiting && awaited.balancer.is_some_and(|one| one.proxy.is_some()));
     }
 
     #[test]

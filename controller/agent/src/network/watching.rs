@@ -116,7 +116,8 @@ impl HostHands {
     /// A host without HAProxy has passes that succeed without it.
     fn http_served(&self, wanted: &Wanted) -> Served {
         let there = || process::find_program(proxy::PROGRAM, proxy::PROGRAM_VARIABLE).is_ok();
-        let asked = wanted.services.complete && wanted.services.proxy.is_some() && there();
+        let services = &wanted.services;
+        let asked = services.complete && !services.is_awaiting && services.proxy.is_some() && there();
         Served::new(asked, proxy::observe(&self.proxy_state(&wanted.owner.uid)).ok().flatten())
     }
 }

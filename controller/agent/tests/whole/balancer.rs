@@ -15,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::house::{House, key};
 use crate::overlay::Guest;
 
-const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
-async fn namespace(guest: &Guest) -> Namespace {
+pub async fn namespace(guest: &Guest) -> Namespace {
     Namespaces::default().ensure(&guest.name).await.unwrap().0
 }
 
@@ -112,18 +112,18 @@ fn told(house: &House, port: &str) -> Vec<bool> {
 }
 
 /// Two hosts of one network, a client on the first, and a server on each: number 3 beside the client, number 4 on the other.
-struct Services {
-    one: House,
-    two: House,
-    client: Guest,
-    near: Guest,
-    far: Guest,
-    asks: Namespace,
+pub struct Services {
+    pub one: House,
+    pub two: House,
+    pub client: Guest,
+    pub near: Guest,
+    pub far: Guest,
+    pub asks: Namespace,
     servers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Services {
-    async fn new() -> Services {
+    pub async fn new() -> Services {
         let mut one = House::new().await;
         let mut two = one.beside("host1");
         one.start().await;
@@ -178,7 +178,7 @@ impl Services {
         kept
     }
 
-    async fn go(self) {
+    pub async fn go(self) {
         let Services { mut one, mut two, .. } = self;
         drop((self.servers, self.near, self.far, self.client));
         for (house, port) in [(&one, "client"), (&one, "near"), (&two, "far")] {

@@ -8,6 +8,7 @@
 mod balancer;
 mod groups;
 mod house;
+mod https;
 mod names;
 mod overlay;
 mod routers;

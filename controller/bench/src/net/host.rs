@@ -8,6 +8,7 @@ use agent::dns::Tenants;
 use agent::layout::Layout;
 use agent::names::{self, Names};
 use agent::network::cells::Cells;
+use agent::network::certificates::Certificates;
 use agent::network::doors::Doors;
 use agent::network::drains::Drains;
 use agent::network::error::Error;
@@ -186,6 +187,7 @@ impl NetHost {
             routers,
             health,
             ability,
+            certificates: Certificates::new(client.clone(), ports.clone(), queue.clone()),
             peers: Peers::new(client, HERE, ports.clone(), queue.clone()),
             cells: cells.clone(),
         };

@@ -3,8 +3,14 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use super::render;
+
+/// Where certificates are, in the proxy's directory.
+pub(super) const CERTIFICATES: &str = "tls";
 
 /// What a proxy does, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,19 +27,59 @@ impl Proxy {
     pub fn text(&self) -> String {
         render::text(self)
     }
+
+    /// All certificates that it shows.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.listeners.iter().flat_map(|listener| &listener.tls).flatten()
+    }
 }
 
-/// An address and port where HTTP is spoken.
+/// An address and port where HTTP is spoken, or HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Its address, one of the bridge's.
     pub address: Ipv4Addr,
     /// Its port.
     pub port: u16,
+    /// With HTTPS what it shows, at least one: who asks for no name that one of them is for is shown the first.
+    pub tls: Option<Vec<Certificate>>,
     /// Which requests go elsewhere; of several that match one, the most specific counts, then the first.
     pub routes: Vec<Route>,
     /// Where all others go.
     pub rest: Pool,
+}
+
+/// A certificate with its key, as PEM. It is known by its digest, so one that changes is another one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pem: Arc<str>,
+    digest: Arc<str>,
+}
+
+impl Certificate {
+    /// This one, with the certificates that lead to its authority after it, and its key.
+    #[must_use]
+    pub fn new(pem: &str) -> Certificate {
+        // Half of it tells them apart, and keeps HAProxy's lines short.
+        let digest: String = Sha256::digest(pem.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Certificate { pem: pem.into(), digest: digest.into() }
+    }
+
+    /// Where it is, as seen from the proxy's directory.
+    pub(super) fn path(&self) -> String {
+        format!("{CERTIFICATES}/{}.pem", self.digest)
+    }
+
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
+}
+
+/// The key is never shown.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("digest", &self.digest).finish_non_exhaustive()
+    }
 }
 
 /// Some requests.

@@ -16,6 +16,7 @@
 mod config;
 mod render;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -23,6 +24,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::{Duration, Instant};
 
+use config::CERTIFICATES;
 use process::{ProcessId, Record, Spawn};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -32,7 +34,7 @@ use tokio::net::UnixStream;
 use crate::link::{Change, Changes};
 use crate::netns::{self, Namespace};
 
-pub use config::{Hostname, Invalid, Listener, Path, Pool, Proxy, Route, Server};
+pub use config::{Certificate, Hostname, Invalid, Listener, Path, Pool, Proxy, Route, Server};
 
 /// The program.
 pub const PROGRAM: &str = "haproxy";
@@ -164,6 +166,7 @@ pub async fn ensure(place: &Place, wanted: &Proxy) -> Result<Changes> {
     let same_place = had.is_some_and(|had| (had.namespace_inode, had.user) == (print.namespace_inode, print.user));
     let before = running.filter(|_| same_place);
     lay_out(place)?;
+    put_certificates(place, wanted)?;
     if before.is_none() {
         stop(&place.state, &place.owner).await?;
     }
@@ -202,6 +205,33 @@ fn lay_out(place: &Place) -> Result<()> {
     for (dir, owner, mode) in [(state, 0, 0o750), (&run, uid, 0o700)] {
         chown(dir, Some(owner), Some(gid)).map_err(failed())?;
         fs::set_permissions(dir, Permissions::from_mode(mode)).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// The certificates that it is to show, and no others: what runs has read its own. They are for the proxy's user alone, who cannot add
+/// to them. That they are there before they are that user's harms nobody.
+fn put_certificates(place: &Place, wanted: &Proxy) -> Result<()> {
+    let (state, dir) = (&place.state, place.state.join(CERTIFICATES));
+    let (uid, gid) = place.uid_gid;
+    let mut kept = BTreeSet::new();
+    if wanted.certificates().next().is_some() {
+        fs::create_dir_all(&dir).map_err(Error::file("make", &dir))?;
+        chown(&dir, Some(0), Some(gid)).map_err(Error::file("set up", &dir))?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o750)).map_err(Error::file("set up", &dir))?;
+    }
+    for one in wanted.certificates() {
+        let path = state.join(one.path());
+        if kept.insert(path.clone()) {
+            process::replace_file(&path, one.pem().as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+            chown(&path, Some(uid), Some(gid)).map_err(Error::file("set up", &path))?;
+        }
+    }
+    // A name that is not one of theirs is what an interrupted write left.
+    for entry in fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if !kept.contains(&entry) {
+            fs::remove_file(&entry).map_err(Error::file("remove", &entry))?;
+        }
     }
     Ok(())
 }

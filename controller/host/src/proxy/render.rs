@@ -31,10 +31,19 @@ const DEFAULTS: &str = "defaults
   option idle-close-on-response
 ";
 
+/// How TLS is spoken: by what a client of the last ten years knows and no attack is known of (Mozilla's "intermediate" configuration,
+/// without the ciphers that need parameters of their own). A ticket would be read by whoever gets the process's key later.
+const TLS: &str = "  ssl-default-bind-options ssl-min-ver TLSv1.2 prefer-client-ciphers no-tls-tickets
+  ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
+ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305
+  ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256
+";
+
 pub(super) fn text(proxy: &Proxy) -> String {
+    let tls = if proxy.certificates().next().is_some() { TLS } else { "" };
     let mut text = format!(
         "global\n  nbthread 2\n  maxconn {CONNECTIONS}\n  no strict-limits\n  hard-stop-after {}s\n  \
-         stats socket unix@{SOCKET} mode 600 level admin expose-fd listeners\n{DEFAULTS}",
+         stats socket unix@{SOCKET} mode 600 level admin expose-fd listeners\n{tls}{DEFAULTS}",
         proxy.drain.max(1)
     );
     for listener in &proxy.listeners {
@@ -46,11 +55,12 @@ pub(super) fn text(proxy: &Proxy) -> String {
 fn add(text: &mut String, listener: &Listener) {
     let name = format!("{}_{}", listener.address, listener.port);
     line(text, format_args!("frontend {name}"));
-    line(text, format_args!("  bind {}:{}", listener.address, listener.port));
+    line(text, format_args!("  bind {}:{}{}", listener.address, listener.port, shown(listener)));
     line(text, format_args!("  http-request set-var(txn.host) req.hdr(host),host_only,lower"));
     // Nobody stands before us whose word on this could be trusted.
     line(text, format_args!("  http-request set-header X-Forwarded-For %[src]"));
-    line(text, format_args!("  http-request set-header X-Forwarded-Proto http"));
+    let spoken = if listener.tls.is_some() { "https" } else { "http" };
+    line(text, format_args!("  http-request set-header X-Forwarded-Proto {spoken}"));
     line(text, format_args!("  http-request disable-l7-retry unless {{ method GET HEAD OPTIONS }}"));
     let mut routes: Vec<(usize, &Route)> = listener.routes.iter().enumerate().collect();
     routes.sort_by_key(|(at, route)| (Reverse(rank(route)), *at));
@@ -62,6 +72,13 @@ fn add(text: &mut String, listener: &Listener) {
         add_pool(text, &format!("{name}_{at}"), &route.pool);
     }
     add_pool(text, &format!("{name}_rest"), &listener.rest);
+}
+
+/// What a listener shows to its clients; of several, HAProxy chooses by the name that is asked for, and the first without one.
+fn shown(listener: &Listener) -> String {
+    let Some(certificates) = &listener.tls else { return String::new() };
+    let each: String = certificates.iter().map(|one| format!(" crt {}", one.path())).collect();
+    format!(" ssl{each} alpn h2,http/1.1")
 }
 
 /// How specific it is: first its host, one alone before many and a longer one before a shorter, then its path in the same way.

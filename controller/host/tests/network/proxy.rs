@@ -184,7 +184,7 @@ fn route(host: Option<&str>, path: Path, servers: &[(u8, u32)]) -> Route {
 }
 
 fn proxy(routes: Vec<Route>, rest: &[(u8, u32)]) -> Proxy {
-    let listener = Listener { address: address(SERVICE), port: 80, routes, rest: pool(rest) };
+    let listener = Listener { address: address(SERVICE), port: 80, tls: None, routes, rest: pool(rest) };
     Proxy { listeners: vec![listener], drain: 30 }
 }
 

@@ -1,4 +1,4 @@
-use super::super::config::Server;
+use super::super::config::{Certificate, Server};
 use super::*;
 use proptest::prelude::*;
 
@@ -12,7 +12,18 @@ fn route(host: Option<&str>, path: Path, last: u8) -> Route {
 
 fn proxy(routes: Vec<Route>) -> Proxy {
     let rest = Pool { servers: Vec::new(), sticky: true };
-    Proxy { listeners: vec![Listener { address: [10, 1, 0, 50].into(), port: 80, routes, rest }], drain: 0 }
+    Proxy { listeners: vec![Listener { address: [10, 1, 0, 50].into(), port: 80, tls: None, routes, rest }], drain: 0 }
+}
+
+#[test]
+fn a_listener_with_certificates_speaks_tls_and_names_none_of_their_bytes() {
+    let mut proxy = proxy(Vec::new());
+    let mut tls = proxy.listeners[0].clone();
+    (tls.port, tls.tls) = (443, Some(vec![Certificate::new("the first key"), Certificate::new("the second key")]));
+    proxy.listeners.push(tls);
+    insta::assert_snapshot!(text(&proxy));
+    let shown = format!("{proxy:?}");
+    assert!(shown.contains("digest") && !shown.contains("key"), "{shown}");
 }
 
 #[test]
