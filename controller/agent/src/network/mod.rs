@@ -194,6 +194,9 @@ impl<H: Hands> Ports<H> {
                 trouble = trouble.message,
                 "HTTP is not balanced as it should be"
             );
+            for balancer in self.proxied(network) {
+                self.objects.event(&*balancer, true, "ProxyFailed", "BalanceRequests", note.clone()).await;
+            }
             self.objects.event(network, true, "ProxyFailed", "BalanceRequests", note).await;
         }
         for change in &done.drift {
@@ -202,6 +205,17 @@ impl<H: Hands> Ports<H> {
             tracing::warn!(network = network.name_any(), repaired = change.message, "drift repaired");
             self.objects.event(network, true, "DriftRepaired", change.reason, note).await;
         }
+    }
+
+    /// The network's load balancers whose requests are looked into.
+    fn proxied(&self, network: &TenantNetwork) -> Vec<Arc<LoadBalancer>> {
+        let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
+        let services = self.services.pick(&namespace, |one| one.spec.network == name);
+        let services: BTreeSet<String> = services.iter().map(|one| one.name_any()).collect();
+        self.balancers.pick(&namespace, |one| {
+            services.contains(&one.spec.service_ip)
+                && one.spec.listeners.iter().any(|listener| listener.protocol.is_http())
+        })
     }
 
     /// Takes the port off the host: from its network, or with it when it was the last.

@@ -309,3 +309,32 @@ async fn requests_go_by_their_routes_and_the_proxy_is_adopted_repaired_and_goes_
     services.one.delete("serviceips", "vip").await;
     services.go().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_cannot_listen_is_told_of_its_network_and_load_balancers_and_comes_right() {
+    let services = Services::new().await;
+    let _servers = [serve_http(&services.near, 3).await, serve_http(&services.far, 4).await];
+    // Somebody else has the port, in the network's own namespace.
+    let (netns, _) = Namespaces::default().ensure(&services.client.netns).await.unwrap();
+    let holder = netns::listen_tcp(&netns, (Ipv4Addr::UNSPECIFIED, 80).into()).await.unwrap();
+    let mut spec = balancer(80, 1, None);
+    spec["listeners"][0] = json!({"protocol": "HTTP", "port": 80, "targetPort": 8081});
+    services.one.apply_balancer("web", spec).await;
+    services.one.apply_balancer("other", balancer(81, 1, None)).await;
+    let told = |kind: &str, name: &str| {
+        let events = services.one.api.objects("events");
+        let about =
+            |event: &Value| (event["regarding"]["kind"] == json!(kind)) && event["regarding"]["name"] == json!(name);
+        events.iter().any(|event| event["reason"] == json!("ProxyFailed") && about(event))
+    };
+    services.one.until(|| told("TenantNetwork", "net") && told("LoadBalancer", "web")).await;
+    assert!(!told("LoadBalancer", "other"), "it has nothing to do with requests");
+    until_answered_by(&services.asks, 81, &[3, 4]).await;
+    drop(holder);
+    until_requests_are_answered_by(&services.asks, "/", 3).await;
+    for name in ["web", "other"] {
+        services.one.delete("loadbalancers", name).await;
+    }
+    services.one.delete("serviceips", "vip").await;
+    services.go().await;
+}

@@ -190,25 +190,6 @@ impl House {
         self.create("LoadBalancer", "loadbalancers", name, spec).await;
     }
 
-    /// A Secret with a certificate and its key, made or replaced.
-    pub async fn put_secret(&self, name: &str, cert_pem: &str, key_pem: &str) {
-        use base64::Engine as _;
-        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
-            "data": {"tls.crt": encode(cert_pem), "tls.key": encode(key_pem)}});
-        let there = self.api.objects("secrets").iter().any(|one| one["metadata"]["name"] == json!(name));
-        let all = "/api/v1/namespaces/t/secrets".to_owned();
-        let (method, uri) = if there { ("PATCH", format!("{all}/{name}")) } else { ("POST", all) };
-        let request = http::Request::builder().method(method).uri(uri).body(object.to_string().into_bytes()).unwrap();
-        self.api.client().request::<Value>(request).await.unwrap();
-    }
-
-    pub async fn delete_secret(&self, name: &str) {
-        let uri = format!("/api/v1/namespaces/t/secrets/{name}");
-        let request = http::Request::builder().method("DELETE").uri(uri).body(Vec::new()).unwrap();
-        self.api.client().request::<Value>(request).await.unwrap();
-    }
-
     /// Files below the host's directory whose names end so.
     pub fn files(&self, end: &str) -> Vec<PathBuf> {
         let (mut found, mut left) = (Vec::new(), vec![self.dir.path().to_owned()]);

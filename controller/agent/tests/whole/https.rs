@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use host::netns::{self, Namespace};
 use http_body_util::{BodyExt, Empty};
@@ -216,6 +217,23 @@ fn balancer(listener: Value) -> Value {
     json!({"serviceIP": "vip", "listeners": [listener], "backends": backends, "drainSeconds": 5})
 }
 
+async fn ask_api(services: &Services, method: &str, path: &str, body: Value) {
+    let uri = format!("/api/v1/namespaces/t/secrets{path}");
+    let request = http::Request::builder().method(method).uri(uri).body(body.to_string().into_bytes()).unwrap();
+    services.one.api.client().request::<Value>(request).await.unwrap();
+}
+
+/// A Secret with a certificate and a key, made or replaced.
+async fn put_secret(services: &Services, name: &str, cert_pem: &str, key_pem: &str) {
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls",
+        "data": {"tls.crt": encode(cert_pem), "tls.key": encode(key_pem)}});
+    match services.one.api.objects("secrets").iter().any(|one| one["metadata"]["name"] == json!(name)) {
+        true => ask_api(services, "PATCH", &format!("/{name}"), object).await,
+        false => ask_api(services, "POST", "", object).await,
+    }
+}
+
 /// Waits until the load balancer's condition has that reason, and says its message.
 async fn told(services: &Services, name: &str, reason: &str) -> String {
     let condition = |object: &Value| object["status"]["conditions"][0].clone();
@@ -265,9 +283,9 @@ async fn certificates_follow_their_secrets_and_no_request_is_lost_when_they_chan
     assert!(asker.shown(SITE).await.is_err());
 
     let (mut site, other) = (issue(SITE), issue("*.other.example"));
-    services.one.put_secret("site", &site.cert_pem, &site.key_pem).await;
+    put_secret(&services, "site", &site.cert_pem, &site.key_pem).await;
     asker.until_shown(SITE, &site).await;
-    services.one.put_secret("other", &other.cert_pem, &other.key_pem).await;
+    put_secret(&services, "other", &other.cert_pem, &other.key_pem).await;
     asker.until_shown("a.other.example", &other).await;
     told(&services, "safe", "Serving").await;
     let stranger = asker.shown("stranger.example").await.unwrap_err().to_string();
@@ -280,11 +298,11 @@ async fn certificates_follow_their_secrets_and_no_request_is_lost_when_they_chan
     for _ in 0..3 {
         load.answered(60).await;
         site = issue(SITE);
-        services.one.put_secret("site", &site.cert_pem, &site.key_pem).await;
+        put_secret(&services, "site", &site.cert_pem, &site.key_pem).await;
         asker.until_shown(SITE, &site).await;
     }
     // One whose key is another's is not shown; the others are.
-    services.one.put_secret("other", &other.cert_pem, &site.key_pem).await;
+    put_secret(&services, "other", &other.cert_pem, &site.key_pem).await;
     let message = told(&services, "safe", "KeyMismatch").await;
     assert!(message.contains("spec.listeners[0].tls.secrets[1]: Secret other"), "{message}");
     let begun = Instant::now();
@@ -293,7 +311,7 @@ async fn certificates_follow_their_secrets_and_no_request_is_lost_when_they_chan
     }
     asker.until_shown(SITE, &site).await;
     load.answered(60).await;
-    services.one.put_secret("other", &other.cert_pem, &other.key_pem).await;
+    put_secret(&services, "other", &other.cert_pem, &other.key_pem).await;
     asker.until_shown("a.other.example", &other).await;
     told(&services, "safe", "Serving").await;
     load.answered(60).await;
@@ -308,8 +326,8 @@ async fn certificates_follow_their_secrets_and_no_request_is_lost_when_they_chan
     services.one.settled_writes().await;
     assert_eq!(services.one.proxies(), before, "it is adopted");
 
-    services.one.delete_secret("site").await;
-    services.one.delete_secret("other").await;
+    ask_api(&services, "DELETE", "/site", Value::Null).await;
+    ask_api(&services, "DELETE", "/other", Value::Null).await;
     told(&services, "safe", "SecretNotFound").await;
     let begun = Instant::now();
     while netns::connect_tcp(&asker.from, (SERVICE, 443).into()).await.is_ok() {
