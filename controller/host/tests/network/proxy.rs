@@ -1,5 +1,7 @@
 //! HTTP on real packets: two hosts, guests on both, a real HAProxy on one, and servers that say who they are and whom they hear.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
