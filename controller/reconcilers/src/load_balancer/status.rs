@@ -57,6 +57,12 @@ fn judge(balancer: &LoadBalancer, around: &Around<'_>, status: &LoadBalancerStat
     if around.service.is_none() {
         return (false, "ServiceIPNotFound", format!("spec.serviceIP: ServiceIP {name} does not exist; create it"));
     }
+    if let Some(external) = around.service.and_then(|service| service.spec.external_network.as_ref()) {
+        let message = format!(
+            "spec.serviceIP: ServiceIP {name} is a floating one of ExternalNetwork {external}, which leads to a Port"
+        );
+        return (false, "ServiceIPNotFound", message);
+    }
     if status.ip.is_none() {
         return (
             false,
