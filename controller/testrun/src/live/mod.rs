@@ -9,8 +9,8 @@ use crate::effects::{Effects, ReachError, SaveError, States, StoreError};
 use crds::exec::{ExecRequest, ExecResult};
 use crds::reference::ObjectReference;
 use crds::{
-    Cluster, DNSRecordSet, DNSZone, Fault, Host, Image, LoadBalancer, Node, Port, Router, SecurityGroup, ServiceIP,
-    TenantNetwork, TestRun, TestRunStatus, VirtualMachine, Volume,
+    Cluster, DNSRecordSet, DNSZone, ExternalNetwork, Fault, Host, Image, LoadBalancer, Node, Port, Router,
+    SecurityGroup, ServiceIP, TenantNetwork, TestRun, TestRunStatus, VirtualMachine, Volume,
 };
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -144,6 +144,7 @@ fn resource(kind: &str) -> Option<(ApiResource, bool)> {
         "Cluster" => ApiResource::erase::<Cluster>(&()),
         "DNSRecordSet" => ApiResource::erase::<DNSRecordSet>(&()),
         "DNSZone" => ApiResource::erase::<DNSZone>(&()),
+        "ExternalNetwork" => return Some((ApiResource::erase::<ExternalNetwork>(&()), false)),
         "Fault" => ApiResource::erase::<Fault>(&()),
         "Host" => return Some((ApiResource::erase::<Host>(&()), false)),
         "Image" => ApiResource::erase::<Image>(&()),
