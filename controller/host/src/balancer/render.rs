@@ -269,7 +269,8 @@ mod tests {
                 let has = turns.iter().filter(|address| **address == one.address).count();
                 let wanted = turns.len() as f64 * f64::from(one.weight) / f64::from(total);
                 prop_assert!((has as f64 - wanted).abs() <= 1.0 + wanted / 100.0, "{has} of {wanted}");
-                let longest = turns.len().div_ceil(has) * 2;
+                // Between two of its turns, 1/has apart, another with k turns has k/has and perhaps one more.
+                let longest = turns.len() / has + weights.len();
                 let twice: Vec<_> = turns.iter().chain(&turns).collect();
                 let waits = twice.split(|address| **address == one.address).map(<[_]>::len).max().unwrap_or(0);
                 prop_assert!(waits <= longest, "waits {waits} of {longest}");
