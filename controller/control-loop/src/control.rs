@@ -20,7 +20,7 @@ pub struct ControlLoop<K: Kind> {
     api: Api<K>,
     kin: Option<Kin<K>>,
     cache: Cache<K>,
-    writer: kube::runtime::reflector::store::Writer<K>,
+    writer: crate::Writer<K>,
     queue: Queue<K>,
     requests: Requests<K>,
     others: Vec<BoxFuture<'static, ()>>,

@@ -28,7 +28,7 @@ pub use control::ControlLoop;
 pub use failure::{Failure, Retry, sentence};
 pub use queue::{Queue, Requests, queue};
 pub use run::{Pace, Reconciler, run};
-pub use watch::{Cache, watch};
+pub use watch::{Cache, Writer, watch};
 
 use kube::Resource;
 

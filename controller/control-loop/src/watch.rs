@@ -4,61 +4,86 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch as signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::sentence;
 use crate::{Kind, Queue};
 
 /// What this process last heard of one kind.
-pub struct Cache<K: Kind>(Store<K>);
+pub struct Cache<K: Kind> {
+    store: Store<K>,
+    /// Whether a list was heard to its end. The store tells that, too, but remembers only the last of all who wait for it.
+    listed: signal::Receiver<bool>,
+}
 
 impl<K: Kind> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { store: self.store.clone(), listed: self.listed.clone() }
+    }
+}
+
+/// The end that fills a cache.
+pub struct Writer<K: Kind> {
+    store: store::Writer<K>,
+    listed: signal::Sender<bool>,
+}
+
+impl<K: Kind> Writer<K> {
+    /// Takes in what a watch heard.
+    pub fn apply_watcher_event(&mut self, event: &watcher::Event<K>) {
+        self.store.apply_watcher_event(event);
+        if matches!(event, watcher::Event::InitDone) {
+            self.listed.send_replace(true);
+        }
     }
 }
 
 impl<K: Kind> Cache<K> {
     /// An empty cache and the end that fills it.
     pub fn new() -> (Self, Writer<K>) {
-        let (store, writer) = reflector::store();
-        (Self(store), writer)
+        let ((store, filled), (tell, listed)) = (reflector::store(), signal::channel(false));
+        (Self { store, listed }, Writer { store: filled, listed: tell })
     }
 
     /// The object of that name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.0.get(&ObjectRef::new(name).within(namespace))
+        self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// Every object.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.0.state()
+        self.store.state()
     }
 
     /// The objects of one namespace that `wanted` picks.
     pub fn pick(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.0.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace) && wanted(object))
+        self.store.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace) && wanted(object))
     }
 
     /// The names of the objects that `wanted` picks.
     pub fn names(&self, wanted: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>> {
-        self.0.state_filter(|object| wanted(object)).iter().map(|object| ObjectRef::from_obj(&**object)).collect()
+        self.store.state_filter(|object| wanted(object)).iter().map(|object| ObjectRef::from_obj(&**object)).collect()
     }
 
     /// Waits for the first full list.
     pub async fn ready(&self) {
         // The writer is dropped only when the process stops.
-        let _ = self.0.wait_until_ready().await;
+        let _ = self.listed.clone().wait_for(|listed| *listed).await;
+    }
+
+    /// Whether the first full list is here.
+    pub fn is_ready(&self) -> bool {
+        *self.listed.borrow()
     }
 
     /// As kube-runtime knows it.
     pub fn store(&self) -> Store<K> {
-        self.0.clone()
+        self.store.clone()
     }
 }
 
@@ -78,7 +103,7 @@ pub async fn watch<K: Kind + DeserializeOwned>(
         match event {
             Ok(event) => {
                 cache.apply_watcher_event(&event);
-                heard(&cache, event, queue.as_ref(), &concerned);
+                heard(&cache.store.as_reader(), event, queue.as_ref(), &concerned);
             }
             Err(error) => broke_off::<K>(&error),
         }
@@ -108,7 +133,7 @@ fn broke_off<K: Kind>(error: &watcher::Error) {
     tracing::warn!(kind = %K::kind(&()), error = sentence(error), "the watch broke off; it is taken up again");
 }
 
-fn heard<K: Kind>(cache: &Writer<K>, event: watcher::Event<K>, queue: Option<&Queue<K>>, concerned: &impl Fn(&K)) {
+fn heard<K: Kind>(cache: &Store<K>, event: watcher::Event<K>, queue: Option<&Queue<K>>, concerned: &impl Fn(&K)) {
     match event {
         watcher::Event::Apply(object) => {
             wake(queue, &object);
@@ -123,7 +148,7 @@ fn heard<K: Kind>(cache: &Writer<K>, event: watcher::Event<K>, queue: Option<&Qu
         // During a list the cache still shows the old state; everything is looked at once the new one stands.
         watcher::Event::Init | watcher::Event::InitApply(_) => {}
         watcher::Event::InitDone => {
-            for object in cache.as_reader().state() {
+            for object in cache.state() {
                 wake(queue, &object);
                 concerned(&object);
             }
@@ -135,5 +160,31 @@ fn wake<K: Kind>(queue: Option<&Queue<K>>, object: &K) {
     if let Some(queue) = queue {
         tracing::trace!(kind = %K::kind(&()), name = object.name_any(), "heard of");
         queue.wake(ObjectRef::from_obj(object));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    #[tokio::test]
+    async fn all_who_wait_for_the_first_list_hear_of_it_whoever_asks_meanwhile() {
+        let (cache, mut writer) = Cache::<ConfigMap>::new();
+        let wait = || {
+            tokio::spawn({
+                let cache = cache.clone();
+                async move { cache.ready().await }
+            })
+        };
+        let waiting: Vec<_> = (0..10).map(|_| wait()).collect();
+        tokio::task::yield_now().await;
+        assert!(!cache.is_ready() && cache.ready().now_or_never().is_none());
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = futures::future::join_all(waiting);
+        let told = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("somebody was forgotten");
+        assert!(told.iter().all(Result::is_ok) && cache.is_ready());
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crds::load_balancer::judge::is_lost;
 use host::netns::Namespaces;
 use host::qemu::accelerator::Verdict;
-use kube::runtime::reflector::store::Writer;
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -43,7 +42,7 @@ use crate::virtual_machine::VirtualMachines;
 use crate::virtual_machine::apply;
 use crate::virtual_machine::resolve::References;
 use crate::volume::Volumes;
-use control_loop::{Kind, Pace, Queue, Reconciler, Requests, watch};
+use control_loop::{Kind, Pace, Queue, Reconciler, Requests, Writer, watch};
 
 /// Reconciles of one kind that may run at once. Image builds bound themselves more tightly.
 const MANY: Pace = Pace::at_once(64);

@@ -7,12 +7,11 @@ use crds::{
 };
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::reflector::store::Writer;
 use tokio::sync::Notify;
 
 use crate::network::peers::Peers;
 use crate::network::routers::is_leg;
-use control_loop::{Cache, Kind, Queue, Requests, queue};
+use control_loop::{Cache, Kind, Queue, Requests, Writer, queue};
 
 /// One kind.
 pub(super) struct Room<K: Kind> {

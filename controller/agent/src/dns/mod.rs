@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crds::{DNSRecordSet, DNSZone};
 use dns::part;
-use futures::FutureExt;
 use host::nameserver;
 use kube::{Api, Client};
 use tokio::sync::Notify;
@@ -113,8 +112,8 @@ impl Tenant {
     /// newer state, and none writes to a network that was given up.
     fn write(&self) {
         let networks = self.networks();
-        let heard = self.zones.ready().now_or_never().and(self.sets.ready().now_or_never());
-        if heard.is_none() || networks.is_empty() {
+        let heard = self.zones.is_ready() && self.sets.is_ready();
+        if !heard || networks.is_empty() {
             return;
         }
         let part = plan::tenants_part(&self.zones.all(), &self.sets.all());

@@ -14,7 +14,7 @@ struct House {
     stranger: Relay,
     endpoint: String,
     shutdown: CancellationToken,
-    vms: kube::runtime::reflector::store::Writer<crds::VirtualMachine>,
+    vms: control_loop::Writer<crds::VirtualMachine>,
     layout: Layout,
 }
 

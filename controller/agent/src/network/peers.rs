@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crds::Port;
-use futures::FutureExt;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -47,7 +46,7 @@ impl Peers {
         let name = (namespace.to_owned(), network.to_owned());
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let one = followed.entry(name).or_insert_with_key(|name| self.begin(name));
-        one.ports.ready().now_or_never().map(|()| one.ports.all())
+        one.ports.is_ready().then(|| one.ports.all())
     }
 
     /// Waits until the network's ports have been heard, though not for ever: what is here must not hang on the API.
