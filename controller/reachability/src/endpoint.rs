@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::{Port, Subnet, Subnets, condition};
 use kube::ResourceExt;
+use traffic::Family;
 
 use crate::access::Closed;
 
@@ -67,7 +68,22 @@ impl Endpoint {
         self.address.map(IpAddr::V4).into_iter().chain(self.six.map(IpAddr::V6))
     }
 
-    /// The subnet that its own address is in, where that is known.
+    /// Its own address of that family.
+    #[must_use]
+    pub fn address_of(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Four => self.address.map(IpAddr::V4),
+            Family::Six => self.six.map(IpAddr::V6),
+        }
+    }
+
+    /// Whether both have an address of that family.
+    #[must_use]
+    pub fn shares_family_with(&self, other: &Endpoint, family: Family) -> bool {
+        self.address_of(family).is_some() && other.address_of(family).is_some()
+    }
+
+    /// The subnet of IPv4 that its own address is in, where that is known.
     #[must_use]
     pub fn subnet(&self) -> Option<&Subnet> {
         self.subnets.as_ref()?.around(self.address?)
@@ -103,7 +119,8 @@ impl Endpoint {
         };
         let ready = status.and_then(|status| status.conditions.iter().find(|one| one.type_ == condition::READY));
         let no = ready.filter(|one| one.status != "True");
-        endpoint.absent = match (&endpoint.address, &endpoint.host, no) {
+        let address = endpoint.own().next();
+        endpoint.absent = match (address, &endpoint.host, no) {
             (None, ..) => Some("it has no address yet".to_owned()),
             (_, None, _) => {
                 Some("it is on no Host: no VirtualMachine uses it, or that one is not placed yet".to_owned())

@@ -28,7 +28,7 @@ pub use endpoint::Endpoint;
 pub use further::{Claims, Refusal};
 pub use question::Question;
 pub use rule::{Remote, Rule, Unenforceable};
-pub use traffic::{Conversation, Traffic, Transport};
+pub use traffic::{Conversation, Family, Traffic, Transport};
 pub use verdict::{Ruling, Verdict};
 pub use world::{Objects, World};
 

@@ -15,7 +15,7 @@ use crds::security_group::RuleDirection;
 use crds::{Host, condition};
 use kube::ResourceExt;
 use serde::Serialize;
-use traffic::Conversation;
+use traffic::{Conversation, Family};
 
 use crate::endpoint::Endpoint;
 use crate::verdict::{Ruling, Verdict};
@@ -106,22 +106,30 @@ impl World {
     #[must_use]
     pub fn path(&self, from: &Endpoint, to: &Endpoint, what: Conversation) -> Vec<Hop> {
         let verdict = self.verdict(from, to, what);
-        let mut hops = vec![guest(from), tap(from)];
+        let family = what.family();
+        let mut hops = vec![guest(from, family), tap(from)];
         match &verdict {
             Verdict::AnotherNetwork => {
-                let back = if self.way(from, to).is_some() { " and back" } else { "" };
-                let why = format!("no way leads from here to TenantNetwork {}{back}", to.network);
+                let way = match family {
+                    Family::Four => "no way",
+                    Family::Six => "no way of IPv6",
+                };
+                let back = if family == Family::Four && self.way(from, to).is_some() { " and back" } else { "" };
+                let why = format!("{way} leads from here to TenantNetwork {}{back}", to.network);
                 hops.push(Hop { place: Place::Bridge, of: from.network.clone(), fate: Fate::Stops, why });
             }
-            Verdict::Absent { port, .. } if *port == from.name => {}
-            Verdict::Absent { .. } => hops.push(tap(to)),
+            Verdict::Absent { port, why } if *port == from.name => hops.extend(left_out(from, why)),
+            Verdict::Absent { why, .. } => {
+                hops.push(tap(to));
+                hops.extend(left_out(to, why));
+            }
             Verdict::Judged { out, into } => {
                 hops.push(self.rule(from, out, RuleDirection::Egress));
                 hops.push(bridge(from));
-                hops.extend(gateway(from, to));
+                hops.extend(gateway(from, to).filter(|_| family == Family::Four));
                 hops.extend(self.between(from, to));
                 hops.push(self.rule(to, into, RuleDirection::Ingress));
-                hops.extend([tap(to), guest(to)]);
+                hops.extend([tap(to), guest(to, family)]);
             }
         }
         let end = hops.iter().position(|hop| hop.fate == Fate::Stops);
@@ -228,8 +236,8 @@ fn router(passed: &Passed<'_>) -> Hop {
     Hop { place: Place::Router, of: name, fate, why }
 }
 
-fn guest(of: &Endpoint) -> Hop {
-    let address = of.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+fn guest(of: &Endpoint, family: Family) -> Hop {
+    let address = of.address_of(family).map_or_else(|| "no address".to_owned(), |address| address.to_string());
     let (fate, why) = match &of.machine {
         None => (Fate::Suspect, format!("no VirtualMachine uses Port {}", of.name)),
         Some(machine) if !of.alive => (Fate::Suspect, format!("VirtualMachine {machine} is not ready")),
@@ -253,7 +261,13 @@ fn tap(of: &Endpoint) -> Hop {
     Hop { place: Place::Tap, of: of.name.clone(), fate, why }
 }
 
-/// Who routes, when the two are in different subnets.
+/// A Port that is on its network, but without an address of the family that is asked about.
+fn left_out(of: &Endpoint, why: &str) -> Option<Hop> {
+    let hop = Hop { place: Place::Guest, of: of.name.clone(), fate: Fate::Stops, why: why.to_owned() };
+    of.absent.is_none().then_some(hop)
+}
+
+/// Who routes, when the two are in different subnets of IPv4. Those of IPv6 are all on one link, as guests are told.
 fn gateway(from: &Endpoint, to: &Endpoint) -> Option<Hop> {
     let (near, far) = (from.subnet()?, to.subnet()?);
     let why = || format!("{} on {}, to {}", near.gateway, from.host.as_deref().unwrap_or_default(), far.range);

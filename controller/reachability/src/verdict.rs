@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crds::security_group::RuleDirection;
-use traffic::Conversation;
+use traffic::{Conversation, Family};
 
 use crate::access::Closed;
 use crate::endpoint::Endpoint;
@@ -107,18 +107,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The addresses under which the two speak: of IPv6 where what is said is of that.
-fn ends(from: &Endpoint, to: &Endpoint, what: Conversation) -> (Option<IpAddr>, Option<IpAddr>) {
-    match what {
-        Conversation::Icmp6(..) => (from.six.map(IpAddr::V6), to.six.map(IpAddr::V6)),
-        _ => (from.address.map(IpAddr::V4), to.address.map(IpAddr::V4)),
-    }
-}
-
-fn missing(what: Conversation) -> &'static str {
-    match what {
-        Conversation::Icmp6(..) => "it has no IPv6 address",
-        _ => "it has no address",
+fn missing(family: Family) -> &'static str {
+    match family {
+        Family::Four => "it has no address",
+        Family::Six => "it has no IPv6 address",
     }
 }
 
@@ -126,7 +118,8 @@ impl World {
     /// Whether `from` may begin to say `what` to `to`, each under its own address.
     #[must_use]
     pub fn verdict(&self, from: &Endpoint, to: &Endpoint, what: Conversation) -> Verdict {
-        let by_routers = || !matches!(what, Conversation::Icmp6(..)) && self.is_joined(from, to);
+        let family = what.family();
+        let by_routers = || family == Family::Four && self.is_joined(from, to);
         if !from.shares_network_with(to) && !by_routers() {
             return Verdict::AnotherNetwork;
         }
@@ -136,13 +129,13 @@ impl World {
                 return absent(one, why);
             }
         }
-        match ends(from, to, what) {
+        match (from.address_of(family), to.address_of(family)) {
             (Some(source), Some(destination)) => Verdict::Judged {
                 out: self.ruling(from, RuleDirection::Egress, what, destination),
                 into: self.ruling(to, RuleDirection::Ingress, what, source),
             },
-            (None, _) => absent(from, missing(what)),
-            (_, None) => absent(to, missing(what)),
+            (None, _) => absent(from, missing(family)),
+            (_, None) => absent(to, missing(family)),
         }
     }
 

@@ -7,7 +7,7 @@ mod conversation;
 
 use std::fmt;
 
-pub use conversation::{Conversation, NoConversation};
+pub use conversation::{Conversation, Family, NoConversation};
 
 /// What a rule speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -176,10 +176,10 @@ pub struct Reachability {
     #[schemars(length(max = 64), inner(range(min = 1, max = 65_535)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub tcp_ports: Vec<u16>,
-    /// Whether an ICMP echo is tried, too.
+    /// Whether an ICMP echo is tried, too, and one of ICMPv6 between Ports that have addresses of IPv6.
     #[serde(default = "yes")]
     pub icmp: bool,
-    /// Most tries. A step that needs more ends as Errored, for it would be a lesser proof than it seems.
+    /// Most tries: TCP is tried over each family that two Ports have. A step that needs more ends as Errored, for it would be a lesser proof than it seems.
     #[serde(default = "five_hundred")]
     #[schemars(range(min = 1, max = 10_000))]
     pub max_tries: u32,

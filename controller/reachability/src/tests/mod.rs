@@ -3,6 +3,7 @@
 mod naive;
 mod probing;
 mod routed;
+mod six;
 
 use crds::{Port, SecurityGroup, TenantNetwork, VirtualMachine};
 use serde::de::DeserializeOwned;

@@ -30,7 +30,7 @@ fn what_would_prove_nothing_is_not_tried_and_said() {
         "VirtualMachine server is not ready",
         "no VirtualMachine uses Port plain",
         "means somebody else",
-        "only tcp and icmp",
+        "only tcp and echoes of icmp",
     ] {
         assert!(reasons.contains(why), "{why}: {reasons}");
     }
@@ -75,12 +75,12 @@ fn an_end_proves_what_it_proves_and_nothing_more() {
         ("1", "nc: applet not found", End::Unknown("nc: applet not found".to_owned())),
         ("137", "", End::Unknown("exit code 137: no answer".to_owned())),
     ] {
-        let printed = format!("tcp:10.0.0.2:8 0 \ntcp:10.0.0.2:80 {code} {said}\n");
+        let printed = format!("tcp/10.0.0.2/8 0 \ntcp/10.0.0.2/80 {code} {said}\n");
         tried("client", "server", Conversation::Tcp(80), |_, one| assert_eq!(end(one, &printed), expected, "{said}"));
     }
     // An echo that is refused was not answered.
     tried("server", "plain", Conversation::PING, |_, one| {
-        assert_eq!(end(one, "icmp:10.0.0.4:0 1 Connection refused"), no("Connection refused"));
+        assert_eq!(end(one, "icmp/10.0.0.4/0 1 Connection refused"), no("Connection refused"));
         assert!(matches!(end(one, ""), End::Unknown(_)));
     });
     assert!(matches!(judge("", ""), End::Unknown(_)));
@@ -119,12 +119,12 @@ fn a_mismatch_names_both_ports_the_rule_and_the_hop() {
 #[test]
 fn every_try_leaves_a_line() {
     let mut words = tried("client", "server", Conversation::Tcp(80), |_, one| command(std::slice::from_ref(one), 3));
-    words.push("icmp:10.0.0.9:0".to_owned());
+    words.push("icmp/10.0.0.9/0".to_owned());
     let stand_in = "busybox() { case \"$1 $*\" in tail*) tail -n 1;; timeout*10.0.0.2*) echo first >&2; echo 'Connection refused' >&2; return 1;; \
                     ping*10.0.0.9*) [ \"$*\" = 'ping -q -c 1 -W 3 10.0.0.9' ];; *) return 9;; esac; }; ";
     words[3] = format!("{stand_in}{}", words[3].replace("/bin/busybox", "busybox"));
     let output = std::process::Command::new("/bin/sh").args(&words[2..]).output().unwrap();
     let mut lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
-    assert_eq!(lines, ["icmp:10.0.0.9:0 0 ", "tcp:10.0.0.2:80 1 Connection refused"]);
+    assert_eq!(lines, ["icmp/10.0.0.9/0 0 ", "tcp/10.0.0.2/80 1 Connection refused"]);
 }

@@ -68,6 +68,7 @@ fn groups_judge_at_both_ends_of_a_routed_way_by_address() {
     assert_eq!(told(&world, "clerk", "shelf", "udp/53"), (true, "no group: open".to_owned()));
     assert!(!told(&world, "clerk", "hermit", "icmp").0);
     assert_eq!(told(&world, "clerk", "robot", "icmpv6").1, "another network", "routers are of IPv4");
+    assert_eq!(told(&world, "clerk", "robot", "tcp6/80").1, "another network");
 }
 
 #[test]

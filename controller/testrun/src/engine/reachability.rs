@@ -114,6 +114,8 @@ fn questions(world: &World, wanted: &Reachability, of: &[&Endpoint]) -> Vec<Ques
     };
     if wanted.icmp {
         all.push(Question::from(Conversation::PING));
+        let dual = of.iter().filter(|one| one.six.is_some()).count() > 1;
+        all.extend(dual.then(|| Question::from(Conversation::PING6)));
     }
     all
 }

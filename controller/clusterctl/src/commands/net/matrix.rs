@@ -2,13 +2,13 @@
 
 use super::objects::world;
 use super::probe::{self, Limits, Report};
-use super::questions::{self, Protocol};
+use super::questions::{self, Named, Protocol};
 use crate::commands::output;
 use crate::print::Ending;
 use crate::print::table::Table;
 use anyhow::{Context, Result, bail};
 use kube::Client;
-use reachability::matrix::Cell;
+use reachability::matrix::{Cell, entries};
 use reachability::{Endpoint, Question, Verdict, World};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -34,6 +34,9 @@ pub struct MatrixArgs {
     /// Only this port of TCP (or of --protocol udp), instead of those that rules mention; may be given several times.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Vec<u16>,
+    /// Only over this family of addresses.
+    #[arg(long, value_enum)]
+    pub family: Option<Named>,
     /// Every namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
@@ -65,7 +68,7 @@ pub async fn run(client: &Client, namespace: &str, args: &MatrixArgs) -> Result<
             "{count} conversations are too many to print: choose by --network, --from, --to or --port"
         )));
     }
-    let cells: Vec<Cell<'_>> = world.matrix(&from, &to, &questions).collect();
+    let cells = cells(&world, args, &from, &to, &questions);
     let limits = Limits { tries: args.max_tries, seconds: args.wait };
     let report = if args.probe { Some(probe::run(client, &world, &cells, limits).await?) } else { None };
     match args.output.as_deref() {
@@ -119,46 +122,66 @@ fn asked(world: &World, args: &MatrixArgs, from: &[&Endpoint], to: &[&Endpoint])
     Ok(all.into_iter().filter(about).collect())
 }
 
+fn cells<'a>(
+    world: &'a World,
+    args: &MatrixArgs,
+    from: &'a [&'a Endpoint],
+    to: &'a [&'a Endpoint],
+    questions: &'a [Question],
+) -> Vec<Cell<'a>> {
+    let of_family = |cell: &Cell<'_>| args.family.is_none_or(|named| cell.what.family() == named.into());
+    world.matrix(from, to, questions).filter(of_family).collect()
+}
+
 fn name(of: &Endpoint, with_namespace: bool) -> String {
     if with_namespace { of.full_name() } else { of.name.clone() }
 }
 
-/// A line for each pair on one network, or on two that routers join.
+/// A line for each pair on one network, or on two that routers join. What is closed in a family for want of any way, and what the two have
+/// no addresses for, is left out beside what is not.
 fn short(cells: &[Cell<'_>], namespaces: bool) -> Table {
     let mut table = Table::new(["NETWORK", "FROM", "TO", "OPEN", "CLOSED"].map(str::to_owned).to_vec());
-    let same = |a: &Cell<'_>, b: &Cell<'_>| std::ptr::eq(a.from, b.from) && std::ptr::eq(a.to, b.to);
-    let joined = |pair: &&[Cell<'_>]| {
-        let apart = pair.iter().all(|cell| cell.verdict == Verdict::AnotherNetwork);
-        pair[0].from.shares_network_with(pair[0].to) || !apart
-    };
-    for pair in cells.chunk_by(same).filter(joined) {
+    for pair in cells.chunk_by(same_pair) {
+        let (from, to) = (pair[0].from, pair[0].to);
+        let together = from.shares_network_with(to);
+        let counts = |cell: &&Cell<'_>| !cell.is_foreign() && (together || cell.verdict != Verdict::AnotherNetwork);
+        let mut told: Vec<Cell<'_>> = pair.iter().filter(counts).cloned().collect();
+        if told.is_empty() && together {
+            told = pair.to_vec();
+        }
+        let told = entries(&told, |one, other| one.verdict.is_open() == other.verdict.is_open());
+        if told.is_empty() {
+            continue;
+        }
         let labels = |open: bool| {
-            let of_it = pair.iter().filter(|cell| cell.verdict.is_open() == open);
-            let all: Vec<&str> = of_it.map(|cell| cell.question.label.as_str()).collect();
+            let of_it = told.iter().filter(|entry| entry.cell.verdict.is_open() == open);
+            let all: Vec<&str> = of_it.map(|entry| entry.label.as_str()).collect();
             match all.len() {
                 0 => "-".to_owned(),
-                count if count == pair.len() && count > 1 => "all".to_owned(),
+                count if count == told.len() && count > 1 => "all".to_owned(),
                 _ => all.join(","),
             }
         };
-        let (from, to) = (pair[0].from, pair[0].to);
-        let networks = if from.shares_network_with(to) {
-            from.network.clone()
-        } else {
-            format!("{} → {}", from.network, to.network)
-        };
+        let networks = if together { from.network.clone() } else { format!("{} → {}", from.network, to.network) };
         table.push(vec![networks, name(from, namespaces), name(to, namespaces), labels(true), labels(false)]);
     }
     table
 }
 
+fn same_pair(a: &Cell<'_>, b: &Cell<'_>) -> bool {
+    std::ptr::eq(a.from, b.from) && std::ptr::eq(a.to, b.to)
+}
+
 /// A line for each pair and question.
 fn wide(cells: &[Cell<'_>], namespaces: bool) -> Table {
     let mut table = Table::new(["FROM", "TO", "CONVERSATION", "VERDICT", "DECIDED BY"].map(str::to_owned).to_vec());
-    for cell in cells {
-        let verdict = if cell.verdict.is_open() { "open" } else { "closed" };
-        let (from, to) = (name(cell.from, namespaces), name(cell.to, namespaces));
-        table.push(vec![from, to, cell.question.label.clone(), verdict.to_owned(), cell.verdict.to_string()]);
+    for pair in cells.chunk_by(same_pair) {
+        for entry in entries(pair, |one, other| one.verdict == other.verdict) {
+            let cell = entry.cell;
+            let verdict = if cell.verdict.is_open() { "open" } else { "closed" };
+            let (from, to) = (name(cell.from, namespaces), name(cell.to, namespaces));
+            table.push(vec![from, to, entry.label, verdict.to_owned(), cell.verdict.to_string()]);
+        }
     }
     table
 }
@@ -169,6 +192,7 @@ fn document(cells: &[Cell<'_>], report: Option<&Report>) -> Value {
             "from": {"namespace": cell.from.namespace, "port": cell.from.name, "network": cell.from.network},
             "to": {"namespace": cell.to.namespace, "port": cell.to.name, "network": cell.to.network},
             "conversation": cell.question.label,
+            "family": cell.what.family().to_string(),
             "open": cell.verdict.is_open(),
             "decidedBy": cell.verdict.to_string(),
         })

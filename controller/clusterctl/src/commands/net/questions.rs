@@ -2,7 +2,25 @@
 
 use crate::print::Ending;
 use anyhow::{Result, bail};
-use reachability::{Conversation, Question};
+use reachability::{Conversation, Family, Question};
+
+/// A family of addresses, as it is named.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl From<Named> for Family {
+    fn from(named: Named) -> Family {
+        match named {
+            Named::Ipv4 => Family::Four,
+            Named::Ipv6 => Family::Six,
+        }
+    }
+}
 
 /// A protocol that guests speak.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +52,10 @@ pub fn named(protocol: Option<Protocol>, ports: &[u16]) -> Result<Vec<Conversati
 /// Whether a question is about the protocol.
 pub fn is_about(question: &Question, protocol: Protocol) -> bool {
     match question.example {
-        Conversation::Tcp(_) => protocol == Protocol::Tcp,
-        Conversation::Udp(_) => protocol == Protocol::Udp,
+        Conversation::Tcp(_) | Conversation::Tcp6(_) => protocol == Protocol::Tcp,
+        Conversation::Udp(_) | Conversation::Udp6(_) => protocol == Protocol::Udp,
         Conversation::Icmp(..) => protocol == Protocol::Icmp,
         Conversation::Icmp6(..) => protocol == Protocol::Icmp6,
-        Conversation::Other(_) => false,
+        Conversation::Other(_) | Conversation::Other6(_) => false,
     }
 }

@@ -138,7 +138,7 @@ impl World {
             }
             // Tries of a `reachability` step: only TCP port 80 is ever answered.
             ["/bin/busybox", "sh", "-c", _, "reach", _, ref tries @ ..] => {
-                let code = |one: &str| if one.starts_with("tcp:") && one.ends_with(":80") { 0 } else { 1 };
+                let code = |one: &str| if one.starts_with("tcp/") && one.ends_with("/80") { 0 } else { 1 };
                 (1, 0, tries.iter().map(|one| format!("{one} {} timed out\n", code(one))).collect())
             }
             _ => (1, 0, String::new()),

@@ -33,6 +33,30 @@ fn world() -> World {
     })
 }
 
+/// Two Ports of two families, one of one, and rules that differ between the families.
+fn dual() -> World {
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "photoncloud.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "t"}, "spec": spec});
+    let subnets = json!([{"name": "four", "cidr": "10.0.0.0/24"}, {"name": "six", "cidr": "fd00::/64"}]);
+    let network: TenantNetwork =
+        serde_json::from_value(object("TenantNetwork", "net", json!({ "subnets": subnets }))).unwrap();
+    let port = |name: &str, ip: &str, six: Option<&str>, groups: &[&str]| -> Port {
+        let spec = json!({"network": "net", "ip": ip, "ipv6": six, "host": "host01", "securityGroups": groups});
+        serde_json::from_value(object("Port", name, spec)).unwrap()
+    };
+    let rules = json!({"rules": [{"direction": "Ingress", "protocol": "TCP", "port": 80},
+        {"direction": "Ingress", "protocol": "TCP", "port": 90, "cidr": "fd00::/64"}]});
+    World::of(Objects {
+        networks: vec![network],
+        ports: vec![
+            port("client", "10.0.0.2", Some("fd00::2"), &[]),
+            port("old", "10.0.0.4", None, &[]),
+            port("server", "10.0.0.3", Some("fd00::3"), &["web"]),
+        ],
+        groups: vec![serde_json::from_value(object("SecurityGroup", "web", rules)).unwrap()],
+        ..Objects::default()
+    })
+}
+
 fn args(line: &str) -> MatrixArgs {
     #[derive(clap::Parser)]
     struct Line {
@@ -44,10 +68,14 @@ fn args(line: &str) -> MatrixArgs {
 }
 
 fn printed(line: &str) -> String {
-    let (world, args) = (world(), args(line));
-    let (from, to) = (chosen(&world, &args, &args.from).unwrap(), chosen(&world, &args, &args.to).unwrap());
-    let questions = asked(&world, &args, &from, &to).unwrap();
-    let cells: Vec<Cell<'_>> = world.matrix(&from, &to, &questions).collect();
+    printed_of(&world(), line)
+}
+
+fn printed_of(world: &World, line: &str) -> String {
+    let args = args(line);
+    let (from, to) = (chosen(world, &args, &args.from).unwrap(), chosen(world, &args, &args.to).unwrap());
+    let questions = asked(world, &args, &from, &to).unwrap();
+    let cells = cells(world, &args, &from, &to, &questions);
     match args.output.as_deref() {
         Some("json") => serde_json::to_string_pretty(&document(&cells, None)).unwrap(),
         Some(_) => wide(&cells, false).render(true),
@@ -91,12 +119,45 @@ fn a_line_for_each_question_and_what_decided_it() {
 }
 
 #[test]
+fn what_both_families_say_is_one_word_and_what_they_do_not_is_two() {
+    insta::assert_snapshot!(printed_of(&dual(), ""), @r"
+    NETWORK   FROM     TO       OPEN             CLOSED
+    net       client   old      all              -
+    net       client   server   tcp/80,tcp6/90   tcp4/90,tcp/other,udp,icmp,icmpv6
+    net       old      client   all              -
+    net       old      server   tcp/80           tcp/90,tcp/other,udp,icmp
+    net       server   client   all              -
+    net       server   old      all              -
+    ");
+    insta::assert_snapshot!(printed_of(&dual(), "--from client --port 80 --port 90 -o wide"), @r"
+    FROM     TO       CONVERSATION   VERDICT   DECIDED BY
+    client   old      tcp/80         open      no group: open
+    client   old      tcp/90         open      no group: open
+    client   server   tcp/80         open      SecurityGroup web spec.rules[0]
+    client   server   tcp4/90        closed    default deny in
+    client   server   tcp6/90        open      SecurityGroup web spec.rules[1]
+    ");
+    insta::assert_snapshot!(printed_of(&dual(), "--from client --protocol tcp --family ipv6"), @r"
+    NETWORK   FROM     TO       OPEN            CLOSED
+    net       client   server   tcp/80,tcp/90   tcp/other
+    ");
+    let read: Value =
+        serde_json::from_str(&printed_of(&dual(), "--from client --to server --port 90 -o json")).unwrap();
+    let each = read["pairs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["family"].as_str().unwrap(), one["open"].as_bool().unwrap()));
+    assert_eq!(each.collect::<Vec<_>>(), [("IPv4", false), ("IPv6", true)]);
+}
+
+#[test]
 fn programs_read_it() {
     let read: Value = serde_json::from_str(&printed("--from client --to server --protocol icmp -o json")).unwrap();
     let expected = json!({"pairs": [{
         "from": {"namespace": "t", "port": "client", "network": "net"},
         "to": {"namespace": "t", "port": "server", "network": "net"},
-        "conversation": "icmp", "open": false, "decidedBy": "default deny in",
+        "conversation": "icmp", "family": "IPv4", "open": false, "decidedBy": "default deny in",
     }]});
     assert_eq!(read, expected);
 }
