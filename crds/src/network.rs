@@ -30,8 +30,9 @@ use serde::{Deserialize, Serialize};
     .message("give exactly one of subnet and subnets").field_path(".subnet"))]
 #[x_kube(validation = Rule::new("!has(self.gateway) || has(self.subnet)")
     .message("with subnets each has a gateway of its own").field_path(".gateway"))]
-#[x_kube(validation = Rule::new("!has(self.subnets) || !self.subnets[0].cidr.contains(':')")
-    .message("the first subnet must be of IPv4").field_path(".subnets"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.subnets) || !self.subnets[0].cidr.contains(':') || self.subnets.all(one, one.cidr.contains(':'))")
+    .message("the first subnet must be of IPv4, or all of IPv6").field_path(".subnets"))]
 #[x_kube(validation = Rule::new(
     "!has(self.subnets) || self.subnets.all(a, self.subnets.filter(b, cidr(a.cidr).containsIP(cidr(b.cidr).ip())).size() == 1)")
     .message("subnets of one network must not overlap").field_path(".subnets"))]
@@ -55,8 +56,8 @@ pub struct TenantNetworkSpec {
     ))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("subnet is immutable"))]
     pub subnet: Option<String>,
-    /// Several ranges, in place of `subnet`; the first is of IPv4, the others of IPv4 or IPv6. The network routes between them. New ones
-    /// may be added.
+    /// Several ranges, in place of `subnet`; the first is of IPv4 and the others of IPv4 or IPv6, or all are of IPv6. The network routes
+    /// between them. New ones may be added, to a network of IPv6 alone such of IPv6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -148,6 +149,14 @@ pub struct AddressRange {
         length(max = 39)
     )]
     pub last: String,
+}
+
+impl TenantNetworkSpec {
+    /// Whether its guests have no IPv4.
+    #[must_use]
+    pub fn is_of_six_alone(&self) -> bool {
+        !self.subnets.is_empty() && self.subnets.iter().all(SubnetSpec::is_six)
+    }
 }
 
 /// DHCP of a network: fixed reservations for its Ports, no dynamic pool.

@@ -48,7 +48,7 @@ pub struct PortSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub subnet: Option<String>,
-    /// IPv4 address; allocated when empty.
+    /// IPv4 address, where the network has subnets of IPv4; allocated when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}$"))]
     pub ip: Option<String>,
@@ -95,6 +95,20 @@ pub struct PortSpec {
     /// Host that carries it; set by the scheduler with the VirtualMachine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+}
+
+impl PortSpec {
+    /// Whether it was given what it needs: a hardware address, and an address of IPv4 unless its network is of IPv6 alone.
+    #[must_use]
+    pub fn is_addressed(&self, of_six_alone: bool) -> bool {
+        self.mac.is_some() && if of_six_alone { self.ipv6.is_some() } else { self.ip.is_some() }
+    }
+
+    /// The one under which it is known: that of IPv4, where it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<&String> {
+        self.ip.as_ref().or(self.ipv6.as_ref())
+    }
 }
 
 /// Limits of a Port. What exceeds one for longer than a second is dropped.

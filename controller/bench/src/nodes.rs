@@ -98,7 +98,7 @@ async fn templates(lab: &Lab) -> Result<(Vec<by_hand::Node>, String, u32)> {
     let networks: Api<TenantNetwork> = Api::namespaced(lab.client.clone(), "default");
     let network = networks.get(CLUSTER).await.context("failed to read the network")?;
     let subnets = crds::Subnets::of(&network.spec).context("the network has no subnet")?;
-    let main = subnets.main();
+    let main = subnets.all().next().context("the network has no IPv4 subnet")?;
     Ok((all, format!("{}/{}", main.gateway, main.range.prefix_len()), network.spec.mtu))
 }
 

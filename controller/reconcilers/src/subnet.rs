@@ -3,7 +3,7 @@
 
 mod six;
 
-use crds::{InvalidSubnet, Port, ServiceIP, Subnet, Subnets, condition};
+use crds::{InvalidSubnet, Port, PortSpec, ServiceIP, Subnet, Subnets, condition};
 use kube::ResourceExt;
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -54,6 +54,18 @@ pub struct Others<'a> {
 }
 
 impl Others<'_> {
+    /// The Port's address of IPv4; none in a network without.
+    ///
+    /// # Errors
+    /// [`Problem`]: what it asks for cannot be had, or none is left.
+    pub fn four(&self, spec: &PortSpec) -> Result<Option<Ipv4Addr>, Problem> {
+        match (&spec.ip, spec.subnet.as_deref()) {
+            (Some(text), subnet) => self.asked(text, subnet).map(Some),
+            (None, None) if !self.subnets.have_four() => Ok(None),
+            (None, subnet) => self.free(subnet).map(Some),
+        }
+    }
+
     /// The lowest address of the subnet, or of the first that has one, that nobody has or asks for.
     ///
     /// # Errors
@@ -75,6 +87,10 @@ impl Others<'_> {
                 let subnet = self.named(name)?;
                 (free(subnet), subnet.range.to_string())
             }
+            None if !self.subnets.have_four() => {
+                let message = "spec.network: the network has no IPv4 subnet".to_owned();
+                return Err(Problem { reason: "NoIPv4Subnet", message });
+            }
             None => (self.subnets.all().find_map(free), self.subnets.to_string()),
         };
         found.ok_or_else(|| Problem {
@@ -87,7 +103,8 @@ impl Others<'_> {
     fn named(&self, name: &str) -> Result<&Subnet, Problem> {
         self.subnets.named(name).ok_or_else(|| {
             let names: Vec<&str> = self.subnets.all().map(|one| one.name.as_str()).collect();
-            let message = format!("spec.subnet: the network has no subnet {name}; it has {}", names.join(", "));
+            let has = if names.is_empty() { "none of IPv4".to_owned() } else { names.join(", ") };
+            let message = format!("spec.subnet: the network has no subnet {name}; it has {has}");
             Problem { reason: "SubnetNotFound", message }
         })
     }

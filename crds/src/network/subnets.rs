@@ -1,8 +1,9 @@
 //! A network's ranges, read once for everybody: who gives addresses, who guards them and who explains must not differ about
 //! which range an address is in, or which one is the network's own.
 //!
-//! A network says `subnet`, or `subnets`. The first is the same as one subnet by the name [`ONLY`]. The first subnet is of IPv4: in it
-//! the network is spoken to. Those of IPv6 stand beside ([`Subnets::six`]), for a Port has an address of each family.
+//! A network says `subnet`, or `subnets`. The first is the same as one subnet by the name [`ONLY`]. In the first subnet the network is spoken
+//! to: it is of IPv4, unless all are of IPv6. Those of IPv6 stand beside the others ([`Subnets::six`]), for a Port has an address of each
+//! family that its network has.
 
 mod six;
 
@@ -13,7 +14,7 @@ pub use six::Subnet6;
 
 use ipnet::Ipv4Net;
 
-use super::{AddressRange, TenantNetworkSpec};
+use super::{AddressRange, SubnetSpec, TenantNetworkSpec};
 
 /// Name of the subnet of a network that says `subnet`.
 pub const ONLY: &str = "default";
@@ -57,8 +58,8 @@ pub struct InvalidSubnet {
 /// A network's ranges: at least one, and none that overlaps another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnets {
-    main: Subnet,
-    further: Vec<Subnet>,
+    gateway: IpAddr,
+    all: Vec<Subnet>,
     six: Vec<Subnet6>,
 }
 
@@ -77,9 +78,6 @@ impl Subnets {
             (None, subnets) => {
                 for (index, one) in subnets.iter().enumerate() {
                     let paths = ["cidr", "gateway", "allocation"].map(|field| format!("spec.subnets[{index}].{field}"));
-                    if one.is_six() && index == 0 {
-                        return Err(invalid(&paths[0], "the first subnet must be of IPv4"));
-                    }
                     if one.is_six() {
                         let subnet = six::read(one, &paths)?;
                         six::check_beside(&six, &subnet, &paths[0])?;
@@ -90,6 +88,9 @@ impl Subnets {
                     check_beside(&all, &subnet, &paths[0])?;
                     all.push(subnet);
                 }
+                if !all.is_empty() && subnets.first().is_some_and(SubnetSpec::is_six) {
+                    return Err(invalid("spec.subnets[0].cidr", "the first subnet must be of IPv4, or all of IPv6"));
+                }
                 let size = |one: &Subnet| 1_u64 << (32 - one.range.prefix_len());
                 if all.iter().map(size).sum::<u64>() > MOST {
                     return Err(invalid("spec.subnets", "four ranges of /8 together are the most"));
@@ -97,20 +98,25 @@ impl Subnets {
             }
             (Some(_), _) => return Err(invalid("spec.subnets", "a network has subnet or subnets, not both")),
         }
-        let mut all = all.into_iter();
-        let main = all.next().ok_or_else(|| invalid("spec.subnet", "a network needs a subnet"))?;
-        Ok(Subnets { main, further: all.collect(), six })
+        let first = gateways(&all, &six).next();
+        let gateway = first.ok_or_else(|| invalid("spec.subnet", "a network needs a subnet"))?;
+        Ok(Subnets { gateway, all, six })
     }
 
-    /// The first, in which the network is spoken to: for names, for the API.
+    /// The network's own address in its first subnet, at which it is spoken to.
     #[must_use]
-    pub fn main(&self) -> &Subnet {
-        &self.main
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway
+    }
+
+    /// Its own first address of each family: there it is asked for names.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        gateways(&self.all, &self.six)
     }
 
     /// All of IPv4, in their order.
     pub fn all(&self) -> impl Iterator<Item = &Subnet> {
-        std::iter::once(&self.main).chain(&self.further)
+        self.all.iter()
     }
 
     /// Those of IPv6, in their order.
@@ -119,9 +125,15 @@ impl Subnets {
         &self.six
     }
 
+    /// Whether guests have IPv4.
+    #[must_use]
+    pub fn have_four(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     /// Whether guests have IPv6.
     #[must_use]
-    pub fn are_dual(&self) -> bool {
+    pub fn have_six(&self) -> bool {
         !self.six.is_empty()
     }
 
@@ -140,7 +152,7 @@ impl Subnets {
     /// Whether there are several of IPv4, between which somebody has to route.
     #[must_use]
     pub fn are_several(&self) -> bool {
-        !self.further.is_empty()
+        self.all.len() > 1
     }
 
     /// The one of IPv4 of that name.
@@ -153,6 +165,15 @@ impl Subnets {
     #[must_use]
     pub fn around(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.all().find(|one| one.range.contains(&address))
+    }
+
+    /// Whether the address is in one of them.
+    #[must_use]
+    pub fn contain(&self, address: impl Into<IpAddr>) -> bool {
+        match address.into() {
+            IpAddr::V4(address) => self.around(address).is_some(),
+            IpAddr::V6(address) => self.around_six(address).is_some(),
+        }
     }
 
     /// Whether a Port or service can have the address.
@@ -174,12 +195,18 @@ impl Subnets {
     }
 }
 
-/// The ranges of IPv4, as in `10.0.0.0/24, 10.0.1.0/24`.
+/// The ranges of IPv4, as in `10.0.0.0/24, 10.0.1.0/24`; where there are none, those of IPv6.
 impl fmt::Display for Subnets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.main.range)?;
-        self.further.iter().try_for_each(|one| write!(f, ", {}", one.range))
+        let four = self.all.iter().map(|one| one.range.to_string());
+        let six = self.six.iter().filter(|_| !self.have_four()).map(ToString::to_string);
+        f.write_str(&four.chain(six).collect::<Vec<_>>().join(", "))
     }
+}
+
+fn gateways(all: &[Subnet], six: &[Subnet6]) -> impl Iterator<Item = IpAddr> {
+    let four = all.first().map(|one| IpAddr::V4(one.gateway));
+    four.into_iter().chain(six.first().map(|one| IpAddr::V6(one.gateway)))
 }
 
 fn invalid(field: &str, what: impl Into<String>) -> InvalidSubnet {
@@ -255,7 +282,7 @@ mod tests {
         let long = json!({"subnets": [{"name": "default", "cidr": "10.0.0.0/24", "gateway": "10.0.0.9"}]});
         assert_eq!(short, read(long).unwrap());
         assert!(!short.are_several() && short.is_gateway([10, 0, 0, 9]));
-        assert_eq!(short.main().first, Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(short.all().next().unwrap().first, Ipv4Addr::new(10, 0, 0, 1));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Lookup {
         let vm = self.vm(path)?;
         let found = vm.spec.interfaces.first().and_then(|interface| self.ports.get(&path.namespace, &interface.port));
         let netns = found.as_ref().and_then(|port| port.status.as_ref()?.netns.clone());
-        let ip = found.as_ref().and_then(|port| port.spec.ip.as_ref()?.parse::<IpAddr>().ok());
+        let ip = found.as_ref().and_then(|port| port.spec.address()?.parse::<IpAddr>().ok());
         netns.zip(ip).map(|(netns, ip)| (netns, SocketAddr::new(ip, port))).ok_or_else(|| {
             let message = format!("virtual machine {} has no address yet", path.name);
             Box::new(refuse(StatusCode::CONFLICT, "NoAddress", message))

@@ -65,7 +65,9 @@ impl HostHands {
     /// Ends all conversations with backends, which the kernel would translate no more once the tables are gone. First nobody answers
     /// for a service any longer, so what is left of a conversation does not come to its old backend again: it is refused.
     async fn end_all(&self, wanted: &Wanted, namespace: &Namespace) -> Result<(), Error> {
-        let (gateway, subnets) = (wanted.gateway, ranges(wanted));
+        // Where there is no IPv4 there have been no services.
+        let Some(gateway) = wanted.subnets.all().next().map(|subnet| subnet.gateway) else { return Ok(()) };
+        let subnets = ranges(wanted);
         let nobody = Balancer { services: Vec::new(), here: Vec::new(), gateway, subnets, proxy: None };
         let place = self.filter_place(wanted, &wanted.balancer)?;
         let done = balancer::ensure(&place, &link(&wanted.bridge)?, &nobody, &mut Stands::default()).await;

@@ -15,7 +15,7 @@ use reachability::{Groups, rule};
 
 use super::error::Error;
 use super::plan::{Refused, Wanted, WantedPort};
-use super::reach::Reach;
+use super::reach::{Elsewhere, Reach};
 use super::terms::link;
 
 pub use reachability::Ability;
@@ -67,22 +67,21 @@ pub fn policy(
     let complete = !matches!(wanted.reach, Reach::Unknown);
     let gateways = wanted.subnets.all().map(|subnet| subnet.gateway).collect();
     Ok((
-        Some(Policy { guests, groups, gateways, six: wanted.subnets.are_dual(), stateful: ability.is_ok(), complete }),
+        Some(Policy { guests, groups, gateways, six: wanted.subnets.have_six(), stateful: ability.is_ok(), complete }),
         closed,
     ))
 }
 
 /// Addresses of each group's ports, wherever they are.
 fn members(wanted: &Wanted) -> BTreeMap<&str, BTreeSet<IpAddr>> {
-    let here = wanted.ports.iter().map(|port| (&port.groups, IpAddr::V4(port.ip), port.six, &port.further));
+    let here = wanted.ports.iter().map(|port| (&port.groups, port.own().collect::<Vec<_>>(), &port.further));
     let peers = match &wanted.reach {
         Reach::Across { peers, .. } => peers.as_slice(),
         Reach::Here | Reach::Unknown => &[],
     };
-    let all = here.chain(peers.iter().map(|peer| (&peer.groups, peer.peer.address, peer.six, &peer.further)));
-    reachability::members(all.map(|(groups, own, six, further)| {
-        (groups.as_slice(), further.iter().copied().chain([own]).chain(six.map(IpAddr::V6)))
-    }))
+    let own = |peer: &Elsewhere| [peer.peer.address].into_iter().chain(peer.six.map(IpAddr::V6)).collect();
+    let all = here.chain(peers.iter().map(|peer| (&peer.groups, own(peer), &peer.further)));
+    reachability::members(all.map(|(groups, own, further)| (groups.as_slice(), further.iter().copied().chain(own))))
 }
 
 fn id(group: Option<&SecurityGroup>) -> GroupId {

@@ -5,7 +5,7 @@
 //! other hosts learn of it. What was told before this process began counts until something else is found.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Health {
 struct Watched {
     check: Check,
     /// Which namespace it is asked in: one that was made anew has another number.
-    place: (u64, Ipv4Addr),
+    place: (u64, IpAddr),
     found: Arc<Mutex<bool>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -50,7 +50,7 @@ impl Health {
     }
 
     /// From now on exactly these checks are made in the network, whose ports are the tenant's. One that goes on knows what it knew.
-    pub fn follow(&self, network: &str, tenant: &str, namespace: &Namespace, from: Ipv4Addr, checks: &[Check]) {
+    pub fn follow(&self, network: &str, tenant: &str, namespace: &Namespace, from: IpAddr, checks: &[Check]) {
         let mut networks = self.networks();
         if checks.is_empty() {
             networks.remove(network);
@@ -100,7 +100,7 @@ impl Health {
         all
     }
 
-    fn begin(&self, tenant: &str, namespace: &Namespace, from: Ipv4Addr, check: &Check, known: bool) -> Watched {
+    fn begin(&self, tenant: &str, namespace: &Namespace, from: IpAddr, check: &Check, known: bool) -> Watched {
         let found = Arc::new(Mutex::new(known));
         let (queue, tenant, port) = (self.queue.clone(), tenant.to_owned(), check.name.clone());
         let (namespace, target, question) = (namespace.clone(), check.target.into(), check.question.clone());
@@ -171,7 +171,7 @@ impl Count {
 }
 
 /// Whether the answer is a good one. It takes as long as it takes.
-async fn ask(namespace: &Namespace, from: Ipv4Addr, target: SocketAddr, question: &HealthCheck) -> bool {
+async fn ask(namespace: &Namespace, from: IpAddr, target: SocketAddr, question: &HealthCheck) -> bool {
     let Ok(mut stream) = netns::check_tcp(namespace, from, target).await else { return false };
     match question.http() {
         None => true,

@@ -57,8 +57,7 @@ impl HostHands {
 
 /// Where names are asked for: at the network's first address of each family.
 pub(super) fn servers(wanted: &Wanted) -> Vec<IpAddr> {
-    let six = wanted.subnets.six().first().map(|subnet| IpAddr::V6(subnet.gateway));
-    [IpAddr::V4(wanted.gateway)].into_iter().chain(six).collect()
+    wanted.subnets.gateways().collect()
 }
 
 fn text_of(wanted: &Wanted) -> String {
@@ -67,7 +66,7 @@ fn text_of(wanted: &Wanted) -> String {
     let network = Network {
         name: &wanted.owner.name,
         ranges: &ranges,
-        gateway: wanted.gateway.into(),
+        gateway: wanted.gateway,
         domain: wanted.dns.domain.as_deref(),
         forward: wanted.dns.forward,
     };

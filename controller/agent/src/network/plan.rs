@@ -32,7 +32,7 @@ pub struct Wanted {
     /// Its bridge.
     pub bridge: String,
     /// Its own address in its first subnet, where it is spoken to.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// Its ranges, in each of which the bridge has an address.
     pub subnets: Subnets,
     /// Largest packet.
@@ -98,8 +98,8 @@ pub struct WantedPort {
     pub tap: String,
     /// Hardware address of the guest's end.
     pub mac: [u8; 6],
-    /// Its address.
-    pub ip: Ipv4Addr,
+    /// Its address of IPv4, where the network has such.
+    pub ip: Option<Ipv4Addr>,
     /// Its address of IPv6.
     pub six: Option<Ipv6Addr>,
     /// Name that DHCP hands out.
@@ -114,6 +114,19 @@ pub struct WantedPort {
     pub machine: Option<String>,
 }
 
+impl WantedPort {
+    /// Its own addresses, and where they are said.
+    pub fn said(&self) -> impl Iterator<Item = (&'static str, IpAddr)> + use<> {
+        let four = self.ip.map(|four| ("spec.ip", IpAddr::V4(four)));
+        four.into_iter().chain(self.six.map(|six| ("spec.ipv6", IpAddr::V6(six))))
+    }
+
+    /// Its own addresses, under the first of which it is known.
+    pub fn own(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.said().map(|(_, address)| address)
+    }
+}
+
 /// The network as the objects want it on this host; what is elsewhere is [`super::reach`]'s. Ports that have no addresses
 /// yet do not count; one that contradicts an older one, or the network, is refused by itself and holds up nobody.
 pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Result<Wanted, Error> {
@@ -126,7 +139,7 @@ pub fn wanted(names: &Names, network: &TenantNetwork, ports: &[Arc<Port>]) -> Re
         underlay: names.underlay(),
         netns: names.cell(&uid),
         bridge: names::bridge(&uid),
-        gateway: subnets.main().gateway,
+        gateway: subnets.gateway(),
         subnets,
         mtu: spec.mtu,
         api_access: spec.api_access,
@@ -163,8 +176,7 @@ fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refuse
         match judged {
             Ok(None) => {}
             Ok(Some(wanted)) => {
-                addresses.insert(IpAddr::V4(wanted.ip), wanted.name.clone());
-                addresses.extend(wanted.six.map(|six| (IpAddr::V6(six), wanted.name.clone())));
+                addresses.extend(wanted.own().map(|address| (address, wanted.name.clone())));
                 macs.insert(wanted.mac, wanted.name.clone());
                 admitted.push(wanted);
             }
@@ -183,7 +195,7 @@ fn admit(ports: &[Arc<Port>], subnets: &Subnets) -> (Vec<WantedPort>, Vec<Refuse
 
 fn check_address(port: &WantedPort, subnets: &Subnets) -> Result<(), Error> {
     let name = format!("Port {}", port.name);
-    for (field, ip) in own(port) {
+    for (field, ip) in port.said() {
         let bad = |rule| Err(invalid(&name, field, &ip.to_string(), rule));
         match ip {
             ip if subnets.is_gateway(ip) => return bad("it is the network's own address"),
@@ -194,18 +206,13 @@ fn check_address(port: &WantedPort, subnets: &Subnets) -> Result<(), Error> {
     Ok(())
 }
 
-/// The port's own addresses, and where they are said.
-fn own(port: &WantedPort) -> impl Iterator<Item = (&'static str, IpAddr)> {
-    [("spec.ip", IpAddr::V4(port.ip))].into_iter().chain(port.six.map(|six| ("spec.ipv6", IpAddr::V6(six))))
-}
-
 fn check_alone(
     port: &WantedPort,
     addresses: &HashMap<IpAddr, String>,
     macs: &HashMap<[u8; 6], String>,
 ) -> Result<(), Error> {
     let taken = |field, other: &String| Error::Taken { port: port.name.clone(), field, other: other.clone() };
-    if let Some((field, other)) = own(port).find_map(|(field, ip)| Some((field, addresses.get(&ip)?))) {
+    if let Some((field, other)) = port.said().find_map(|(field, ip)| Some((field, addresses.get(&ip)?))) {
         return Err(taken(field, other));
     }
     match macs.get(&port.mac) {
@@ -216,7 +223,9 @@ fn check_alone(
 
 /// A port as it says itself, in a network of these ranges: with what its card makes of them for itself.
 pub(super) fn wanted_port(port: &Port, subnets: &Subnets) -> Result<Option<WantedPort>, Error> {
-    let (Some(ip), Some(mac)) = (&port.spec.ip, &port.spec.mac) else { return Ok(None) };
+    let Some(mac) = port.spec.mac.as_ref().filter(|_| port.spec.is_addressed(!subnets.have_four())) else {
+        return Ok(None);
+    };
     let name = format!("Port {}", port.name_any());
     let uid = port.uid().unwrap_or_default();
     let further =
@@ -225,6 +234,8 @@ pub(super) fn wanted_port(port: &Port, subnets: &Subnets) -> Result<Option<Wante
         });
     let mut further: Vec<IpAddr> = further.collect::<Result<_, _>>()?;
     let mac = parse_mac(mac).ok_or_else(|| invalid(&name, "spec.mac", mac, "must be a unicast hardware address"))?;
+    let four = port.spec.ip.as_ref();
+    let four = four.map(|text| text.parse().map_err(|_| invalid(&name, "spec.ip", text, "must be an IPv4 address")));
     let six =
         port.spec.ipv6.as_ref().map(|text| {
             text.parse::<Ipv6Addr>().map_err(|_| invalid(&name, "spec.ipv6", text, "must be an IPv6 address"))
@@ -238,7 +249,7 @@ pub(super) fn wanted_port(port: &Port, subnets: &Subnets) -> Result<Option<Wante
         uid,
         name: port.name_any(),
         mac,
-        ip: ip.parse().map_err(|_| invalid(&name, "spec.ip", ip, "must be an IPv4 address"))?,
+        ip: four.transpose()?,
         rate: port
             .spec
             .bandwidth
@@ -292,8 +303,9 @@ mod tests {
     #[test]
     fn ports_come_in_order_with_defaults_filled_in() {
         let wanted = wanted(&names(), &network(), &[port(3), port(2)]).unwrap();
-        assert_eq!(wanted.gateway, Ipv4Addr::new(10, 9, 0, 1));
-        let all: Vec<_> = wanted.ports.iter().map(|port| (port.hostname.as_str(), port.ip.octets()[3])).collect();
+        assert_eq!(wanted.gateway, IpAddr::from([10, 9, 0, 1]));
+        let all: Vec<_> =
+            wanted.ports.iter().map(|port| (port.hostname.as_str(), port.ip.unwrap().octets()[3])).collect();
         assert_eq!(all, [("p2", 2), ("p3", 3)]);
         assert_eq!(wanted.ports[0].tap, "tapaaaaaaaabb02");
         assert_eq!(wanted.bridge, "br111111112222");
@@ -326,6 +338,25 @@ mod tests {
         let invalid = "InvalidSpec";
         assert_eq!(refused, [("p4", taken), ("p5", taken), ("p6", invalid), ("p7", invalid), ("p8", invalid)]);
         assert_eq!(wanted.refused[0].message, "spec.ip of Port p4 is taken by Port p3, which is older");
+    }
+
+    #[test]
+    fn in_a_network_of_ipv6_alone_a_port_has_that_address() {
+        let mut network = network();
+        network.spec.subnet = None;
+        network.spec.subnets =
+            serde_json::from_value(serde_json::json!([{"name": "made", "cidr": "fd00:1::/64"}])).unwrap();
+        let of = |ipv6: Option<&str>| {
+            let mut port = (*port(2)).clone();
+            (port.spec.ip, port.spec.ipv6) = (None, ipv6.map(str::to_owned));
+            wanted(&names(), &network, &[Arc::new(port)]).unwrap()
+        };
+        let here = of(Some("fd00:1::5054:ff:fe00:2"));
+        assert_eq!(here.gateway.to_string(), "fd00:1::1");
+        let own: Vec<String> = here.ports[0].own().map(|ip| ip.to_string()).collect();
+        assert_eq!(own, ["fd00:1::5054:ff:fe00:2"]);
+        assert_eq!(of(Some("fd00:2::2")).refused[0].reason, "InvalidSpec");
+        assert_eq!(of(None).ports, [], "it waits");
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub struct Elsewhere {
     pub groups: Vec<String>,
     /// The machine that uses it.
     pub machine: Option<String>,
-    /// Its addresses, and its host's.
+    /// Where it is known, and its host's address.
     pub peer: Peer,
-    /// Its own address of IPv6.
+    /// Its own address of IPv6, beside one of IPv4.
     pub six: Option<Ipv6Addr>,
     /// What else its guest may speak under, as others' guests may, too.
     pub further: Vec<IpAddr>,
@@ -80,23 +80,24 @@ pub fn reach(
     ports.sort_by_cached_key(|port| (port.metadata.creation_timestamp.as_ref().map(|time| time.0), port.name_any()));
     let mut macs: HashSet<[u8; 6]> = here.ports.iter().map(|port| port.mac).collect();
     macs.insert(stable_mac(&here.owner.uid));
-    let own = |port: &WantedPort| port.six.map(IpAddr::V6).into_iter().chain([IpAddr::V4(port.ip)]);
-    let mut addresses: HashSet<IpAddr> = here.ports.iter().flat_map(own).collect();
+    let mut addresses: HashSet<IpAddr> = here.ports.iter().flat_map(WantedPort::own).collect();
     addresses.extend(here.subnets.all().map(|subnet| IpAddr::V4(subnet.gateway)));
+    addresses.extend(here.subnets.six().iter().map(|subnet| IpAddr::V6(subnet.gateway)));
     addresses.extend(here.services.addresses.iter().map(|one| IpAddr::V4(one.address)));
     let mut peers: Vec<(String, Elsewhere)> = Vec::new();
     for port in ports.iter().filter(|port| port.spec.host.as_deref().is_some_and(|host| host != me)) {
         let Some(host) = port.spec.host.as_ref().and_then(|host| hosts.get(host)) else { continue };
         let Ok(Some(port)) = wanted_port(port, &here.subnets) else { continue };
-        if here.subnets.around(port.ip).is_none() || macs.contains(&port.mac) || addresses.contains(&port.ip.into()) {
+        let Some(address) = port.own().next() else { continue };
+        if !here.subnets.contain(address) || macs.contains(&port.mac) || addresses.contains(&address) {
             continue;
         }
         macs.insert(port.mac);
-        addresses.insert(port.ip.into());
+        addresses.insert(address);
         let usable = |six: &Ipv6Addr| here.subnets.is_usable(*six) && addresses.insert((*six).into());
         let six = port.six.filter(usable);
-        let link_local = here.subnets.are_dual().then(|| link_local(port.mac));
-        let peer = Peer { mac: port.mac, address: port.ip.into(), host: *host };
+        let link_local = here.subnets.have_six().then(|| link_local(port.mac));
+        let peer = Peer { mac: port.mac, address, host: *host };
         let (machine, further, groups) = (port.machine, port.further, port.groups);
         let (hostname, reached) = (port.hostname, Vec::new());
         peers.push((port.name, Elsewhere { hostname, machine, groups, peer, six, further, reached, link_local }));

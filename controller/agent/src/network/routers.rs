@@ -89,7 +89,7 @@ pub fn routing(names: &Names, wanted: &Wanted, ports: &[Arc<Port>], routers: &[A
 
 fn leg(names: &Names, router: &Router, at: &RouterInterface, port: &WantedPort, routes: Vec<Route>) -> Option<Leg> {
     let uid = router.uid().unwrap_or_default();
-    let address = at.place().filter(|place| place.addr() == port.ip)?;
+    let address = at.place().filter(|place| Some(place.addr()) == port.ip)?;
     Some(Leg {
         netns: names.cell(&uid),
         router: Owner { namespace: router.namespace().unwrap_or_default(), name: router.name_any(), uid },

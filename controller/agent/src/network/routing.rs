@@ -21,7 +21,7 @@ const STEP: &str = "let the bridge route";
 
 /// Makes the bridge the only link with IPv6, before it is there.
 pub(super) async fn prepare_six(namespace: &Namespace, wanted: &Wanted) -> Result<(), Error> {
-    if wanted.subnets.are_dual() {
+    if wanted.subnets.have_six() {
         done(ensure_no_own_addresses(namespace).await)?;
     }
     Ok(())
@@ -44,7 +44,7 @@ pub(super) async fn route_between(
     if wanted.subnets.are_several() || !wanted.routing.routes.is_empty() {
         changed |= done(ensure_passing_on(namespace, bridge).await)?;
     }
-    if wanted.subnets.are_dual() {
+    if wanted.subnets.have_six() {
         changed |= done(ensure_router(namespace, bridge).await)?;
     }
     Ok(changed.then(|| Change::new("RoutingChanged", format!("let bridge {bridge} route between the subnets"))))

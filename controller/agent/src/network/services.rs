@@ -93,8 +93,9 @@ pub fn settle(wanted: &mut Wanted, all: &[Arc<ServiceIP>]) {
         Refused { uid: port.uid.clone(), name: port.name.clone(), reason: error.category(), message: sentence(&error) }
     };
     for mut port in std::mem::take(&mut wanted.ports) {
-        if let Some(service) = holder(&port.ip.into()) {
-            wanted.refused.push(refuse(&port, "spec.ip", port.ip.into(), service));
+        let taken = port.said().find_map(|(field, address)| Some((field, address, holder(&address)?)));
+        if let Some((field, address, service)) = taken {
+            wanted.refused.push(refuse(&port, field, address, service));
             continue;
         }
         for address in std::mem::take(&mut port.further) {
@@ -164,7 +165,9 @@ pub fn balance(
         }
     }
     let is_proxied = services.is_awaiting || !proxy.listeners.is_empty();
-    if ability.is_ok() && (is_proxied || !all.is_empty()) {
+    // Services are of IPv4.
+    let gateway = wanted.subnets.all().next().map(|subnet| subnet.gateway);
+    if let Some(gateway) = gateway.filter(|_| ability.is_ok() && (is_proxied || !all.is_empty())) {
         let here = here.into_iter().map(|(tap, address)| Ok((link(&tap)?, address)));
         let own = services.addresses.iter().map(|one| one.address);
         let own = wanted.subnets.all().map(|subnet| subnet.gateway).chain(own).collect();
@@ -172,7 +175,7 @@ pub fn balance(
         services.balancer = Some(Balancer {
             services: all,
             here: here.collect::<Result<_, Error>>()?,
-            gateway: wanted.gateway,
+            gateway,
             subnets: ranges(wanted),
             proxy: services.proxy.is_some().then(|| Proxied { mac: stable_mac(&wanted.owner.uid), own }),
         });
@@ -233,7 +236,7 @@ fn check(balancer: &LoadBalancer, object: &Port, port: &WantedPort, told: bool) 
         port: port.uid.clone(),
         name: port.name.clone(),
         balancer: balancer.name_any(),
-        target: (port.ip, target),
+        target: (port.ip?, target),
         question,
         told,
     })

@@ -25,14 +25,14 @@ pub struct Pending {
 
 /// What is missing, if anything.
 pub fn pending(port: &Port, network: &Option<Arc<TenantNetwork>>) -> Option<Pending> {
-    if network.is_none() {
+    let Some(network) = network else {
         let message = format!(
             "There is no TenantNetwork {} in this namespace: create it, or make the port anew with another network.",
             port.spec.network
         );
         return Some(Pending { reason: "NetworkNotFound", message });
-    }
-    let missing = port.spec.ip.is_none() || port.spec.mac.is_none();
+    };
+    let missing = !port.spec.is_addressed(network.spec.is_of_six_alone());
     missing.then(|| Pending { reason: ADDRESS_PENDING, message: "The port has no address yet.".to_owned() })
 }
 

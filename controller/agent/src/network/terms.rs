@@ -74,8 +74,8 @@ fn advertised(subnet: &Subnet6) -> Range6 {
 
 /// Who may say what at the port's tap: under its addresses, and in a network of IPv6 under the one that its card has on its link.
 pub(super) fn guest(port: &WantedPort, wanted: &Wanted) -> Result<Guest, Error> {
-    let six = wanted.subnets.are_dual().then(|| link_local(port.mac)).into_iter().chain(port.six);
-    let addresses = [IpAddr::V4(port.ip)].into_iter().chain(port.further.iter().copied()).chain(six.map(IpAddr::V6));
+    let on_link = wanted.subnets.have_six().then(|| IpAddr::V6(link_local(port.mac)));
+    let addresses = port.own().chain(port.further.iter().copied()).chain(on_link);
     Ok(Guest { tap: link(&port.tap)?, mac: port.mac, addresses: addresses.collect() })
 }
 
@@ -108,10 +108,8 @@ pub(super) fn named(wanted: &Wanted) -> Vec<dns::part::Guest> {
         Reach::Across { peers, .. } => peers,
         Reach::Unknown | Reach::Here => &[],
     };
-    let here = wanted.ports.iter().flat_map(|port| {
-        let own = [IpAddr::V4(port.ip)].into_iter().chain(port.six.map(IpAddr::V6));
-        own.map(|address| guest(&port.hostname, &port.machine, address))
-    });
+    let here =
+        wanted.ports.iter().flat_map(|port| port.own().map(|address| guest(&port.hostname, &port.machine, address)));
     let elsewhere = elsewhere.iter().flat_map(|port| {
         let own = [port.peer.address].into_iter().chain(port.six.map(IpAddr::V6));
         own.map(|address| guest(&port.hostname, &port.machine, address))

@@ -20,7 +20,7 @@ mod admit;
 mod serve;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host::link::Change;
@@ -29,7 +29,7 @@ use kube::Client;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::network::plan::Wanted;
+use crate::network::plan::{Wanted, WantedPort};
 use control_loop::{Failure, Retry};
 use serve::Inside;
 
@@ -72,7 +72,7 @@ impl Failure for Error {
 }
 
 /// The nodes behind a door: whose address is whose.
-type Nodes = Arc<Mutex<HashMap<Ipv4Addr, String>>>;
+type Nodes = Arc<Mutex<HashMap<IpAddr, String>>>;
 
 /// All doors of this host.
 pub struct NodeDoors {
@@ -108,8 +108,14 @@ impl NodeDoors {
             let closed = self.close(&wanted.netns);
             return Ok(closed.then(|| Change::new("ApiDoorClosed", "closed the way to the API".to_owned())));
         }
-        let address = SocketAddr::new(IpAddr::V4(wanted.gateway), PORT);
-        let nodes: HashMap<Ipv4Addr, String> = wanted.ports.iter().map(|port| (port.ip, port.name.clone())).collect();
+        let address = SocketAddr::new(wanted.gateway, PORT);
+        // A card speaks under what it made in the door's range, too, even where that is not its Port's own.
+        let made = |port: &WantedPort| wanted.subnets.made_beside(port.six, port.mac).map(IpAddr::V6);
+        let named = |port: &WantedPort| {
+            let all: Vec<_> = port.own().chain(made(port)).map(|address| (address, port.name.clone())).collect();
+            all
+        };
+        let nodes: HashMap<IpAddr, String> = wanted.ports.iter().flat_map(named).collect();
         if self.stands(&wanted.netns, namespace.inode(), address, &nodes) {
             return Ok(None);
         }
@@ -135,7 +141,7 @@ impl NodeDoors {
     }
 
     /// Whether the door is open as wanted; who is behind it is told to it.
-    fn stands(&self, netns: &str, inode: u64, address: SocketAddr, nodes: &HashMap<Ipv4Addr, String>) -> bool {
+    fn stands(&self, netns: &str, inode: u64, address: SocketAddr, nodes: &HashMap<IpAddr, String>) -> bool {
         let open = self.lock();
         let Some(door) = open.get(netns) else { return false };
         let stands = door.inode == inode && door.address == address && !door.task.is_finished();

@@ -1,7 +1,7 @@
 //! One door at work: TLS, the question who it is, and the request carried to the API and its answer back.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub(super) struct Inside {
     namespace: String,
     nodes: Nodes,
     api: Client,
-    refused: Mutex<HashMap<Ipv4Addr, Instant>>,
+    refused: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 impl Inside {
@@ -94,7 +94,6 @@ async fn serve_one(stream: TcpStream, peer: IpAddr, tls: TlsAcceptor, inside: Ar
 
 impl Inside {
     async fn answer(&self, peer: IpAddr, request: Request<Body>) -> Response<Body> {
-        let IpAddr::V4(peer) = peer else { return not_this_node() };
         let node = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
         match admit(request.headers(), &self.namespace, node.as_deref()) {
             Ok(()) => {}
@@ -114,7 +113,7 @@ impl Inside {
         response
     }
 
-    fn was_refused(&self, peer: Ipv4Addr) -> bool {
+    fn was_refused(&self, peer: IpAddr) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|_, at| at.elapsed() < PAUSE);
         refused.contains_key(&peer)

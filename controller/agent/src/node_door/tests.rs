@@ -10,7 +10,7 @@ use host::netns::Namespaces;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use pki::{Authority, Subject, Usage};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -65,8 +65,8 @@ impl House {
         )
         .unwrap();
         wanted.owner = Owner { namespace: "t".into(), name: "net".into(), uid: "u".into() };
-        wanted.gateway = Ipv4Addr::LOCALHOST;
-        wanted.ports[0].ip = Ipv4Addr::new(127, 0, 0, 2);
+        wanted.gateway = Ipv4Addr::LOCALHOST.into();
+        wanted.ports[0].ip = Some(Ipv4Addr::new(127, 0, 0, 2));
         wanted.ports[0].name = "node01".into();
         wanted.reach = Reach::Here;
         wanted.api_access = api_access;
@@ -74,18 +74,20 @@ impl House {
         wanted
     }
 
-    async fn connect(&self, from: Ipv4Addr) -> std::io::Result<TcpStream> {
+    /// To the network's own address of the family.
+    async fn connect(&self, from: IpAddr) -> std::io::Result<TcpStream> {
+        let to: IpAddr = if from.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let made = netns::enter(&self.namespace, move || {
-            let socket = TcpSocket::new_v4()?;
+            let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             socket.bind((from, 0).into())?;
             Ok::<_, std::io::Error>(socket)
         });
         let socket = made.await.unwrap()?;
-        socket.connect((Ipv4Addr::LOCALHOST, PORT).into()).await
+        socket.connect((to, PORT).into()).await
     }
 
     /// What a guest is answered that shows this certificate, if it is asked for one, and this token.
-    async fn ask(&self, from: [u8; 4], certificate: &str, token: Option<&str>) -> (u16, String) {
+    async fn ask(&self, from: impl Into<IpAddr>, certificate: &str, token: Option<&str>) -> (u16, String) {
         let shown = self.authority.issue(&Subject::new(certificate, ["system:masters"]), &Usage::Client).unwrap();
         let tls = TlsConnector::from(Arc::new(pki::client_config(&shown, self.authority.cert_pem()).unwrap()));
         let stream = self.connect(from.into()).await.unwrap();
@@ -135,6 +137,23 @@ async fn only_the_node_itself_passes() {
         assert_eq!(found, code, "{what}");
     }
     assert_eq!(house.passed(), 1, "somebody got through");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_network_of_ipv6_alone_a_node_is_known_by_that() {
+    let house = House::new("node-door6").await;
+    let mut wanted = house.wanted(true);
+    wanted.gateway = Ipv6Addr::LOCALHOST.into();
+    (wanted.ports[0].ip, wanted.ports[0].six) = (None, Some(Ipv6Addr::LOCALHOST));
+    let opened = house.doors.ensure(&house.namespace, &wanted).await.unwrap();
+    assert!(opened.is_some_and(|change| change.message.contains("[::1]:6443")));
+    let own = token_of("system:node:t:node01");
+    assert_eq!(house.ask(Ipv6Addr::LOCALHOST, "anybody", Some(&own)).await, (200, format!("Bearer {own}")));
+    wanted.ports[0].six = "fd00::7".parse().ok();
+    assert_eq!(house.doors.ensure(&house.namespace, &wanted).await.unwrap(), None);
+    assert_eq!(house.ask(Ipv6Addr::LOCALHOST, "anybody", Some(&own)).await.0, 403, "another has the address");
+    assert_eq!(house.passed(), 1);
     house.end().await;
 }
 

@@ -145,7 +145,7 @@ fn resolve_port(vm: &VirtualMachine, name: &str, references: &References) -> Res
     Ok(Ok(Nic {
         port: name.to_owned(),
         mac: mac.ok_or_else(|| bad("the port's spec.mac", "it is no unicast hardware address".into()))?,
-        ip: port.spec.ip.clone().unwrap_or_default(),
+        ip: port.spec.address().cloned().unwrap_or_default(),
         tap: link(&names::tap(&port_uid))?,
         bridge: link(&names::bridge(&network.uid().unwrap_or_default()))?,
         mtu: network.spec.mtu,

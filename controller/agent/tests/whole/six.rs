@@ -1,12 +1,14 @@
-//! A network with IPv4 and IPv6 on two hosts: guests get their addresses by what their kernel does with a router's advertisement and by a
-//! real DHCPv6 client, find each other here and over the tunnel as their groups allow, and what
-//! another hand does to that does not last.
+//! A network with IPv4 and IPv6 on two hosts, and one of IPv6 alone: guests get their addresses by what their kernel does with a router's
+//! advertisement and by a real DHCPv6 client, find each other here and over the tunnel as their groups allow, and what another hand does to
+//! that does not last.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use reachability::{Conversation, Objects, World};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::house::{House, key};
@@ -18,13 +20,38 @@ const SCRIPT: &str = "#!/bin/sh\ncase \"$reason\" in\nBOUND6) echo \"$new_dhcp6_
 struct Guest {
     name: String,
     netns: String,
+    /// Where it asks for names.
+    servers: &'static [&'static str],
     dir: tempfile::TempDir,
 }
 
+/// By which the guests of a network of both families ask for names.
+const BOTH: &[&str] = &["10.77.0.1", "fd00:77::1"];
+/// The same where there is no IPv4.
+const ALONE: &[&str] = &["fd00:77::1"];
+
 impl Guest {
     async fn new(house: &House, host: &str, port: &str, number: u8, six: &str, groups: &[&str]) -> Guest {
-        let (ip, mac) = (format!("10.77.0.{number}"), format!("52:54:00:00:00:{number:02x}"));
-        let spec = json!({"network": "net", "ip": ip, "ipv6": six, "mac": mac, "host": host, "securityGroups": groups});
+        let ip = format!("10.77.0.{number}");
+        let mut guest = Guest::on(house, host, port, (Some(&ip), six, number), groups).await;
+        ip_do(&["-n", &guest.name, "address", "add", &format!("{ip}/24"), "dev", "eth0"]);
+        guest.servers = BOTH;
+        guest
+    }
+
+    /// One of a network without IPv4, unless it has such an address; the guest sets none.
+    async fn on(
+        house: &House,
+        host: &str,
+        port: &str,
+        (ip, six, number): (Option<&str>, &str, u8),
+        groups: &[&str],
+    ) -> Guest {
+        let mac = format!("52:54:00:00:00:{number:02x}");
+        let mut spec = json!({"network": "net", "ipv6": six, "mac": mac, "host": host, "securityGroups": groups});
+        if let Some(ip) = ip {
+            spec["ip"] = json!(ip);
+        }
         create(house, "Port", "ports", port, spec).await;
         let ready = |port: &Value| port["status"]["conditions"][0]["reason"] == json!("Realised");
         let told = house.api.until("ports", &key(port), "ready", ready).await;
@@ -32,11 +59,10 @@ impl Guest {
         let name = format!("guest6-{}-{port}", netns.trim_start_matches("photon-"));
         let bridge = house.bridge(&netns);
         ip_do(&["netns", "add", &name]);
-        let guest = Guest { name, netns, dir: tempfile::tempdir().unwrap() };
+        let guest = Guest { name, netns, servers: ALONE, dir: tempfile::tempdir().unwrap() };
         let name = &guest.name;
         ip_do(&["-n", &guest.netns, "link", "add", &tap, "type", "veth", "peer", "name", "eth0", "netns", name]);
         ip_do(&["-n", &guest.netns, "link", "set", &tap, "mtu", "1450", "master", &bridge, "up"]);
-        ip_do(&["-n", name, "address", "add", &format!("{ip}/24"), "dev", "eth0"]);
         ip_do(&["-n", name, "link", "set", "eth0", "address", &mac, "mtu", "1450", "up"]);
         guest
     }
@@ -67,10 +93,10 @@ impl Guest {
         self.run(&["ping", "-c", "1", "-W", "1", to]).0
     }
 
-    /// Whether the network's name server says so of a name of IPv6, or of an address; by both of its own addresses.
+    /// Whether the network's name server says so of a name of IPv6, or of an address; by each of its own addresses.
     fn resolves(&self, asked: &str, value: &str) -> bool {
         let kind: &[&str] = if asked.contains(':') { &[] } else { &["-type=aaaa"] };
-        ["10.77.0.1", "fd00:77::1"]
+        self.servers
             .iter()
             .all(|server| self.run(&[&["busybox", "nslookup"], kind, &[asked, server]].concat()).1.contains(value))
     }
@@ -171,6 +197,7 @@ async fn guests_of_two_families_reach_each_other_over_two_hosts_as_groups_allow(
     one.until(|| front.resolves("far", far_six)).await;
     one.until(|| far.resolves(near_six, "near.net.internal")).await;
 
+    pings_end_as_derived(&one, &[(&front, "front", front_six), (&near, "near", near_six), (&far, "far", far_six)]);
     nothing_is_written_when_all_is_well(&one).await;
     what_is_broken_heals(&one, &front, [far_six, near_six]).await;
 
@@ -181,6 +208,82 @@ async fn guests_of_two_families_reach_each_other_over_two_hosts_as_groups_allow(
     one.until(|| one.leftovers().is_empty() && two.leftovers().is_empty()).await;
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_without_ipv4_have_addresses_names_groups_other_hosts_and_the_way_to_the_api() {
+    let mut one = House::new().await;
+    let mut two = one.beside("host1");
+    one.start().await;
+    two.start().await;
+    let subnets = json!([
+        {"name": "made", "cidr": "fd00:77::/64"},
+        {"name": "given", "cidr": "fd00:77:1::/64", "allocation": {"first": "fd00:77:1::10", "last": "fd00:77:1::20"}},
+    ]);
+    let spec = json!({"subnets": subnets, "apiAccess": true, "dhcp": {"searchDomains": ["lab.example"]}});
+    create(&one, "TenantNetwork", "tenantnetworks", "net", spec).await;
+    one.number_network("net", 10_072).await;
+    one.apply_group("clients", json!([{"direction": "Ingress", "protocol": "ICMPv6"}])).await;
+    let served = json!([{"direction": "Ingress", "protocol": "ICMPv6", "icmpType": 128, "securityGroup": "clients"}]);
+    one.apply_group("server", served).await;
+    let [front_six, near_six, far_six] = ["fd00:77::5054:ff:fe00:2", "fd00:77:1::10", "fd00:77::5054:ff:fe00:4"];
+    let front = Guest::on(&one, "host0", "front", (None, front_six, 2), &["clients"]).await;
+    let near = Guest::on(&one, "host0", "near", (None, near_six, 3), &[]).await;
+    let far = Guest::on(&two, "host1", "far", (None, far_six, 4), &["server"]).await;
+
+    one.until(|| front.has(front_six) && far.has(far_six) && near.has("fd00:77::5054:ff:fe00:3")).await;
+    near.ask_for_an_address();
+    assert!(near.has(near_six), "{}", near.addresses());
+    let told = std::fs::read_to_string(near.file("told")).unwrap();
+    assert_eq!(told.trim().trim_end_matches('.'), "fd00:77::1 lab.example");
+
+    one.until(|| front.reaches(far_six) && front.reaches(near_six) && near.reaches(front_six)).await;
+    assert!(!near.reaches(far_six), "it is in none of the groups that the rule names");
+    one.until(|| front.resolves("far", far_six)).await;
+    one.until(|| far.resolves(near_six, "near.net.internal")).await;
+    let door = ["busybox", "nc", "-w", "5", "fd00:77::1", "6443", "-e", "true"];
+    assert!(near.run(&door).0, "{}", near.run(&door).1);
+
+    // Nobody is heard by a family that the network has not.
+    for (guest, own) in [(&front, "10.77.0.2/24"), (&near, "10.77.0.3/24")] {
+        ip_do(&["-n", &guest.name, "address", "add", own, "dev", "eth0"]);
+    }
+    assert!(!near.reaches("10.77.0.2"));
+
+    pings_end_as_derived(&one, &[(&front, "front", front_six), (&near, "near", near_six), (&far, "far", far_six)]);
+    nothing_is_written_when_all_is_well(&one).await;
+    what_is_broken_heals(&one, &front, [far_six, near_six]).await;
+
+    drop((front, near, far));
+    for (house, port) in [(&one, "front"), (&one, "near"), (&two, "far")] {
+        house.delete("ports", port).await;
+    }
+    one.until(|| one.leftovers().is_empty() && two.leftovers().is_empty()).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+/// Between all of them, by IPv6.
+fn pings_end_as_derived(house: &House, guests: &[(&Guest, &str, &str)]) {
+    fn all<K: DeserializeOwned>(house: &House, resource: &str) -> Vec<K> {
+        house.api.objects(resource).into_iter().map(|object| serde_json::from_value(object).unwrap()).collect()
+    }
+    let world = World::of(Objects {
+        networks: all(house, "tenantnetworks"),
+        ports: all(house, "ports"),
+        groups: all(house, "securitygroups"),
+        ..Objects::default()
+    });
+    let end = |port: &str| world.find("t", port).unwrap();
+    let mut closed = Vec::new();
+    for (guest, from, _) in guests {
+        for (_, to, address) in guests.iter().filter(|(_, to, _)| to != from) {
+            let verdict = world.verdict(end(from), end(to), Conversation::PING6);
+            assert_eq!(guest.reaches(address), verdict.is_open(), "{from} → {to}: {verdict}");
+            closed.extend((!verdict.is_open()).then(|| format!("{from} → {to}")));
+        }
+    }
+    assert!(closed.contains(&"near → far".to_owned()) && closed.len() < guests.len(), "{closed:?}");
 }
 
 async fn nothing_is_written_when_all_is_well(one: &House) {

@@ -75,7 +75,7 @@ impl Hands for Shared {
         self.one(wanted, "bridge", &wanted.bridge)
     }
     async fn ensure_guard(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        self.all(wanted, "guard", wanted.ports.iter().map(|port| format!("{} {}", port.tap, port.ip)))
+        self.all(wanted, "guard", wanted.ports.iter().map(|port| format!("{} {:?}", port.tap, port.ip)))
     }
     async fn ensure_firewall(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
         let groups = wanted.policy.iter().flat_map(|policy| &policy.groups);

@@ -144,6 +144,28 @@ fn a_networks_subnets_are_one_or_several_and_do_not_overlap() {
 }
 
 #[test]
+fn the_first_subnet_is_of_ipv4_unless_all_are_of_ipv6_and_that_stays() {
+    let kind = definition("TenantNetwork");
+    let of = |cidrs: &[&str]| {
+        let one = |(at, cidr)| json!({"name": format!("s{at}"), "cidr": cidr});
+        json!({"subnets": cidrs.iter().enumerate().map(one).collect::<Vec<_>>()})
+    };
+    let none = Vec::<String>::new();
+    for good in [&["10.0.0.0/24", "fd00:1::/64"][..], &["fd00:1::/64"], &["fd00:1::/64", "fd00:2::/80"]] {
+        assert_eq!(refused(&kind, of(good)), none, "{good:?}");
+    }
+    for bad in [&["fd00:1::/64", "10.0.0.0/24"][..], &["fd00:1::/64", "fd00:2::/64", "10.0.0.0/24"]] {
+        assert_eq!(refused(&kind, of(bad)), ["spec.subnets"], "{bad:?}");
+    }
+    let alone = || of(&["fd00:1::/64"]);
+    assert_eq!(refused_change(&kind, alone(), of(&["fd00:1::/64", "fd00:2::/64"])), none);
+    assert_eq!(refused_change(&kind, alone(), of(&["fd00:1::/64", "10.0.0.0/24"])), ["spec.subnets"]);
+    let mut led = alone();
+    led["dhcp"] = json!({"routes": [{"destination": "192.168.0.0/16", "nextHop": "10.0.0.7"}]});
+    assert_eq!(refused(&kind, led), ["spec.dhcp.routes"]);
+}
+
+#[test]
 fn what_guests_are_told_is_an_address_a_name_or_a_way_that_begins_in_the_network() {
     let kind = definition("TenantNetwork");
     let one = |dhcp: Value| refused(&kind, json!({"subnet": "10.1.0.0/24", "dhcp": dhcp}));

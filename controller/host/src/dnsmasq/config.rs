@@ -25,7 +25,7 @@ pub struct Server {
     pub owner: String,
     /// Bridge to serve on.
     pub bridge: LinkName,
-    /// The network's ranges, one at least.
+    /// The network's ranges of IPv4; one at least of these and the next.
     pub ranges: Vec<Range>,
     /// Its ranges of IPv6, for which it also advertises the network as router.
     pub ranges6: Vec<Range6>,
@@ -104,12 +104,14 @@ impl Server {
             {
                 return contradiction(format!("the address {six} is in no range, or reserved twice"));
             }
-            if !self.ranges.iter().any(|range| range.subnet.contains(address)) {
+            if let Some(address) = address
+                && !self.ranges.iter().any(|range| range.subnet.contains(address))
+            {
                 return contradiction(format!("the address {address} is not in {subnets}"));
             }
-            let mac_is_taken = mac.is_some_and(|mac| !macs.insert(mac));
-            if !addresses.insert(address) || mac_is_taken || !owners.insert(owner) {
-                return contradiction(format!("the reservation of {address} is not the only one of its kind"));
+            let is_taken = address.is_some_and(|address| !addresses.insert(address));
+            if is_taken || mac.is_some_and(|mac| !macs.insert(mac)) || !owners.insert(owner) {
+                return contradiction(format!("the reservation of {owner} is not the only one of its kind"));
             }
         }
         Ok(())

@@ -20,7 +20,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// What serving DHCP and DNS takes and nothing more: adding to the ARP table, frames to guests without an address, ports 53 and 67.
 const CAPABILITIES: &str = "-all,+net_admin,+net_raw,+net_bind_service";
-const DHCP_PORT: u16 = 67;
+/// Ports on which it serves DHCP, with where the kernel tells of sockets.
+const FOUR: (&str, u16) = ("udp", 67);
+const SIX: (&str, u16) = ("udp6", 547);
 const LOG_TAIL: usize = 600;
 
 /// What a running dnsmasq was started with; with another one it is not the dnsmasq we want.
@@ -138,7 +140,9 @@ pub(super) async fn start(
     let id = netns::enter(&place.namespace, move || spawn.start()).await??;
     let process = Record::new(id, place.program.display().to_string(), tag);
     Running { process, started_with, told }.save(paths)?;
-    wait_until_serving(id, paths).await
+    // Where there is IPv4, its socket is the last of the two.
+    let socket = if server.ranges.is_empty() { SIX } else { FOUR };
+    wait_until_serving(id, paths, socket).await
 }
 
 fn arguments(place: &Place, paths: &Paths) -> Vec<String> {
@@ -175,9 +179,9 @@ pub(super) fn reload(id: ProcessId) -> Result<()> {
 }
 
 /// Returns once its DHCP socket is there: from then on it also survives a SIGHUP, whose handler comes earlier.
-async fn wait_until_serving(id: ProcessId, paths: &Paths) -> Result<()> {
+async fn wait_until_serving(id: ProcessId, paths: &Paths, socket: (&str, u16)) -> Result<()> {
     let start = Instant::now();
-    while !has_dhcp_socket(id) {
+    while !has_dhcp_socket(id, socket) {
         if !id.is_alive() {
             return Err(Error::Died { log: tail(&paths.log) });
         }
@@ -190,9 +194,9 @@ async fn wait_until_serving(id: ProcessId, paths: &Paths) -> Result<()> {
 }
 
 /// Whether one of the process's own descriptors is a UDP socket on the DHCP port (others in the namespace may have one too).
-fn has_dhcp_socket(id: ProcessId) -> bool {
-    let table = fs::read_to_string(format!("/proc/{}/net/udp", id.pid)).unwrap_or_default();
-    let suffix = format!(":{DHCP_PORT:04X}");
+fn has_dhcp_socket(id: ProcessId, (kind, port): (&str, u16)) -> bool {
+    let table = fs::read_to_string(format!("/proc/{}/net/{kind}", id.pid)).unwrap_or_default();
+    let suffix = format!(":{port:04X}");
     let on_port = table.lines().skip(1).filter_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         words.get(1).filter(|address| address.ends_with(&suffix))?;

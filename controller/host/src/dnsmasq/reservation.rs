@@ -23,8 +23,8 @@ pub struct Reservation {
     pub owner: Uuid,
     /// Its hardware address; none when it is served elsewhere and only its name is known here.
     pub mac: Option<Mac>,
-    /// Address it gets.
-    pub address: Ipv4Addr,
+    /// Address of IPv4 that it gets.
+    pub address: Option<Ipv4Addr>,
     /// Address of IPv6 that it gets.
     pub six: Option<Ipv6Addr>,
     /// Name it is found under.
@@ -92,12 +92,13 @@ pub(super) fn write(
 fn host_line(reservation: &Reservation) -> Option<String> {
     let mac: Vec<String> = reservation.mac?.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = reservation.host_name.as_ref().map(|name| format!(",{name}")).unwrap_or_default();
+    let four = reservation.address.map(|four| format!(",{four}")).unwrap_or_default();
     let six = reservation.six.map(|six| format!(",[{six}]")).unwrap_or_default();
-    Some(format!("{},{}{six}{name}\n", mac.join(":"), reservation.address))
+    Some(format!("{}{four}{six}{name}\n", mac.join(":")))
 }
 
 fn name_line(server: &Server, reservation: &Reservation) -> Option<String> {
-    let (name, address) = (reservation.host_name.as_ref()?, reservation.address);
+    let (name, address) = (reservation.host_name.as_ref()?, reservation.address?);
     Some(match &server.domain {
         // The first name is the one that a reverse look-up answers.
         Some(domain) => format!("{address} {name}.{domain} {name}\n"),
@@ -190,7 +191,7 @@ mod tests {
         Reservation {
             owner: Uuid::from_u128(u128::from(number)),
             mac: Some([2, 0, 0, 0, 0, number]),
-            address: Ipv4Addr::new(10, 1, 0, number),
+            address: Some(Ipv4Addr::new(10, 1, 0, number)),
             six: None,
             host_name: name.map(|name| name.parse().unwrap()),
         }
@@ -209,6 +210,8 @@ mod tests {
         assert_eq!(host_line(&one).unwrap(), "02:00:00:00:00:07,10.1.0.7,node01\n");
         let both = Reservation { six: "fd00::7".parse().ok(), ..one.clone() };
         assert_eq!(host_line(&both).unwrap(), "02:00:00:00:00:07,10.1.0.7,[fd00::7],node01\n");
+        let alone = Reservation { address: None, ..both };
+        assert_eq!(host_line(&alone).unwrap(), "02:00:00:00:00:07,[fd00::7],node01\n");
         assert_eq!(host_line(&Reservation { mac: None, ..one.clone() }), None, "a name alone leases nothing");
         assert_eq!(name_line(&server(Some("a.b")), &one).unwrap(), "10.1.0.7 node01.a.b node01\n");
         assert_eq!(name_line(&server(None), &one).unwrap(), "10.1.0.7 node01\n");

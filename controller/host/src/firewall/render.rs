@@ -99,22 +99,25 @@ const HEARD_OF_SIX: [&str; 2] = [
 /// Where packets come by. What no map knows is a guest without groups, or no guest, and goes on.
 fn base_chains(table: &mut Table, policy: &Policy) {
     let gateways: Vec<String> = policy.gateways.iter().map(ToString::to_string).collect();
-    let gateways = gateways.join(", ");
     let chain = |hook: &str, priority: i32, lines: Vec<String>| {
         let mut all = vec![format!("type filter hook {hook} priority {priority}; policy accept;")];
         all.extend(lines);
         all
     };
-    let passes = |limit: String, dhcp: String, six: &[&str], map: String| {
+    let passes = |limit: String, dhcp: Option<String>, six: &[&str], map: String| {
         let about = format!("meta mark and {ABOUT:#x} == {ABOUT:#x} accept");
         let check = format!("meta mark and {CHECK:#x} == {CHECK:#x} accept");
         let six = six.iter().filter(|_| policy.six).map(|line| (*line).to_owned());
-        let mut all = vec![limit, "ether type arp accept".to_owned(), about, check, dhcp];
-        all.extend(six.chain([map]));
+        let mut all = vec![limit, "ether type arp accept".to_owned(), about, check];
+        all.extend(dhcp.into_iter().chain(six).chain([map]));
         all
     };
-    let asked = format!("ip daddr {{ 255.255.255.255, {gateways} }} udp sport 68 udp dport 67 accept");
-    let served = format!("ip saddr {{ {gateways} }} udp sport 67 udp dport 68 accept");
+    // None in a network without IPv4.
+    let gateways = Some(gateways.join(", ")).filter(|all| !all.is_empty());
+    let asked = gateways
+        .as_ref()
+        .map(|gateways| format!("ip daddr {{ 255.255.255.255, {gateways} }} udp sport 68 udp dport 67 accept"));
+    let served = gateways.map(|gateways| format!("ip saddr {{ {gateways} }} udp sport 67 udp dport 68 accept"));
     let nothing = !(ANSWER | ABOUT | CHECK);
     // Before and after br_netfilter, which has priority 0 at this hook.
     table.chains.insert(

@@ -1,7 +1,7 @@
 //! Acting inside a namespace, always on a thread that ends afterwards.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::resume_unwind;
 use std::thread;
@@ -76,11 +76,11 @@ pub async fn connect_tcp(namespace: &Namespace, address: SocketAddr) -> Result<T
 ///
 /// # Errors
 /// That there is no such address, or the guest's refusal.
-pub async fn check_tcp(namespace: &Namespace, from: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
+pub async fn check_tcp(namespace: &Namespace, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
     let failed =
         |source| Error::Socket { action: "connect to", address: to, name: namespace.name().to_owned(), source };
     let make = move || -> io::Result<TcpSocket> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = new_socket(to)?;
         setsockopt(&socket, sockopt::Mark, &CHECK_MARK)?;
         socket.bind((from, 0).into())?;
         Ok(socket)

@@ -274,7 +274,7 @@ async fn groups_judge_who_asks_at_the_backend_and_let_the_host_see_whether_it_an
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
 
     let (cell, to) = (&lab.network.cells[1].namespace, SocketAddr::from((address(13), 8080)));
-    let checked = netns::check_tcp(cell, address(1), to).await.unwrap().into_std().unwrap();
+    let checked = netns::check_tcp(cell, address(1).into(), to).await.unwrap().into_std().unwrap();
     checked.set_nonblocking(false).unwrap();
     checked.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(word(&mut { checked }).unwrap(), (13, 1));

@@ -30,7 +30,7 @@ fn reserve(number: u8, host: &str) -> Reservation {
     Reservation {
         owner: Uuid::from_u128(u128::from(number)),
         mac: Some(mac(number)),
-        address: [10, 1, 0, number].into(),
+        address: Some([10, 1, 0, number].into()),
         six: None,
         host_name: Some(host.parse().unwrap()),
     }
@@ -236,7 +236,7 @@ async fn each_range_has_its_own_gateway_and_renews_with_it() {
     let error = dnsmasq::ensure(&network.place, &network.server, &[]).await.unwrap_err();
     assert!(error.to_string().contains("10.2.0.0/25"), "{error}");
     network.room.ip("addr add 10.2.0.126/25 dev br-1");
-    let second = Reservation { address: [10, 2, 0, 8].into(), ..reserve(8, "eight") };
+    let second = Reservation { address: Some([10, 2, 0, 8].into()), ..reserve(8, "eight") };
     network.ensure(&[reserve(7, "seven"), second]).await;
     let (one, two) = (network.guest(7).await, network.guest(8).await);
     // Twice: the second time its lease is known.

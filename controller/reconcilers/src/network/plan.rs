@@ -44,7 +44,7 @@ pub fn status(network: &TenantNetwork, vni: Result<u32, Exhausted>, ports: usize
         (Ok(_), Err(Exhausted)) => (false, "NoFreeVNI", "every VXLAN network identifier is in use".to_owned()),
         (Ok(subnets), Ok(vni)) => {
             status.vni = Some(vni);
-            status.gateway = Some(subnets.main().gateway.to_string());
+            status.gateway = Some(subnets.gateway().to_string());
             (true, "Allocated", String::new())
         }
     };

@@ -55,7 +55,7 @@ fn of(node: &Node, found: &Found, now: Timestamp) -> NodeStatus {
     let generation = node.metadata.generation;
     let mut status = node.status.clone().unwrap_or_default();
     status.observed_generation = generation;
-    status.ip = found.port.as_ref().and_then(|p| p.spec.ip.clone());
+    status.ip = found.port.as_ref().and_then(|p| p.spec.address().cloned());
     let machine = found.machine.as_ref();
     let vm = machine.and_then(|m| m.status.clone()).unwrap_or_default();
     let wanted_on = machine.is_some_and(|m| m.spec.run_strategy == RunStrategy::Always);

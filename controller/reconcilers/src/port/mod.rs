@@ -14,37 +14,39 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use plan::Addresses;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 struct Ports {
     client: Client,
     giving: Giving,
-    dual: Dual,
+    six: Six,
 }
 
-/// Namespaces and names of the networks with IPv6: a Port there that has no address of it yet gets one, and no other Port is asked about.
+/// Namespaces and names of the networks with IPv6, and whether they have it alone: a Port there that has no address of it yet gets one,
+/// and no other Port is asked about.
 #[derive(Clone, Default)]
-struct Dual(Arc<Mutex<HashSet<(String, String)>>>);
+struct Six(Arc<Mutex<HashMap<(String, String), bool>>>);
 
-impl Dual {
+impl Six {
     /// Notes what a network is; whether it has IPv6.
     fn hear(&self, network: &TenantNetwork) -> bool {
         let name = (network.namespace().unwrap_or_default(), network.name_any());
         let is = network.spec.subnets.iter().any(crds::network::SubnetSpec::is_six);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if is {
-            all.insert(name)
+            all.insert(name, network.spec.is_of_six_alone())
         } else {
             all.remove(&name)
         };
         is
     }
 
-    fn lacks(&self, port: &Port) -> bool {
+    /// Whether the Port's network has it, and if so, whether alone.
+    fn of(&self, port: &Port) -> Option<bool> {
         let name = (port.namespace().unwrap_or_default(), port.spec.network.clone());
-        port.spec.ipv6.is_none() && self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&name)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied()
     }
 }
 
@@ -52,19 +54,19 @@ impl Dual {
 pub async fn run(client: Client, giving: Giving, shutdown: CancellationToken) {
     let control = ControlLoop::new(Api::<Port>::all(client.clone()), shutdown);
     let ports = control.cache();
-    let dual = Dual::default();
-    let heard = dual.clone();
+    let six = Six::default();
+    let heard = six.clone();
     control
         .wakes(Api::<VirtualMachine>::all(client.clone()), ports_of)
         .wakes(Api::<TenantNetwork>::all(client.clone()), move |network: &TenantNetwork| {
-            let is_dual = heard.hear(network);
+            let has_six = heard.hear(network);
             ports.names(|port| {
-                (port.spec.mac.is_none() || is_dual && port.spec.ipv6.is_none())
+                (port.spec.mac.is_none() || has_six && port.spec.ipv6.is_none())
                     && port.namespace() == network.namespace()
                     && port.spec.network == network.name_any()
             })
         })
-        .run(Ports { client, giving, dual }, Pace::at_once(1).gathering(GATHER))
+        .run(Ports { client, giving, six }, Pace::at_once(1).gathering(GATHER))
         .await;
 }
 
@@ -83,10 +85,12 @@ impl Reconciler for Ports {
         }
         let ports: Api<Port> = write::api_of(&self.client, port.as_ref())?;
         let mut giving = None;
-        let addresses = match (&port.spec.ip, &port.spec.mac) {
-            (Some(ip), Some(mac)) => {
-                let mut had = Addresses { ip: ip.clone(), mac: mac.clone(), ipv6: port.spec.ipv6.clone() };
-                if self.dual.lacks(&port) {
+        let six = self.six.of(&port);
+        let addresses = match &port.spec.mac {
+            Some(mac) if port.spec.is_addressed(six == Some(true)) => {
+                let spec = &port.spec;
+                let mut had = Addresses { ip: spec.ip.clone(), mac: mac.clone(), ipv6: spec.ipv6.clone() };
+                if six.is_some() && spec.ipv6.is_none() {
                     giving = Some(self.giving.lock().await);
                     had.ipv6 = give_six(&self.client, &ports, &port, mac).await?;
                 }
@@ -103,7 +107,7 @@ impl Reconciler for Ports {
                 let machine = user.as_ref().map(|(name, _)| name.clone());
                 let host = user.map(|(_, host)| host).or_else(|| port.spec.host.clone());
                 let mut wanted = port.spec.clone();
-                (wanted.ip, wanted.mac, wanted.host, wanted.ipv6) = (Some(ip), Some(mac), host, ipv6);
+                (wanted.ip, wanted.mac, wanted.host, wanted.ipv6) = (ip, Some(mac), host, ipv6);
                 if wanted != port.spec || machine.as_ref() != port.annotations().get(crds::MACHINE_ANNOTATION) {
                     let mut patch = serde_json::json!({
                         "metadata": {"annotations": {crds::MACHINE_ANNOTATION: machine}},

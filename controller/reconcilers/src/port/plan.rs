@@ -9,8 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// What a Port is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// IPv4 address.
-    pub ip: String,
+    /// IPv4 address, where the network has such.
+    pub ip: Option<String>,
     /// MAC address.
     pub mac: String,
     /// IPv6 address, where the network has such.
@@ -22,11 +22,7 @@ pub type Allocation = Result<Addresses, Problem>;
 
 /// The addresses asked for, or the lowest free ones; the MAC asked for, or one made from the object's UID.
 pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
-    let subnet = port.spec.subnet.as_deref();
-    let ip = match &port.spec.ip {
-        Some(text) => others.asked(text, subnet)?,
-        None => others.free(subnet)?,
-    };
+    let ip = others.four(&port.spec)?.map(|ip| ip.to_string());
     let macs: HashSet<&str> = others.ports.iter().filter_map(|o| o.spec.mac.as_deref()).collect();
     let mac = match &port.spec.mac {
         Some(mac) if macs.contains(mac.as_str()) => {
@@ -37,7 +33,7 @@ pub fn allocate(port: &Port, others: &Others<'_>) -> Allocation {
         None => (0u32..).map(|salt| mac_from(port, salt)).find(|mac| !macs.contains(mac.as_str())).unwrap_or_default(),
     };
     let ipv6 = others.six(&port.spec, &mac)?.map(|ip| ip.to_string());
-    Ok(Addresses { ip: ip.to_string(), mac, ipv6 })
+    Ok(Addresses { ip, mac, ipv6 })
 }
 
 /// A locally administered unicast address (IEEE 802, second bit of the first octet) under QEMU's customary prefix.
@@ -97,11 +93,28 @@ mod tests {
     }
 
     #[test]
+    fn in_a_network_of_ipv6_alone_no_address_of_ipv4_is_given_and_none_can_be_had() {
+        let network = serde_json::from_value(serde_json::json!({"subnets": [{"name": "made", "cidr": "fd00:1::/64"}]}));
+        let subnets = Subnets::of(&network.unwrap()).unwrap();
+        let of = |port: &Port| allocate(port, &Others { ports: &[], services: &[], subnets: &subnets });
+        let given = of(&port("p", None, Some("52:54:00:00:00:02"))).unwrap();
+        assert_eq!((given.ip, given.ipv6.as_deref()), (None, Some("fd00:1::5054:ff:fe00:2")));
+        let refused = |port: &Port| of(port).unwrap_err().message;
+        assert_eq!(
+            refused(&port("p", Some("10.0.0.2"), None)),
+            "spec.ip: 10.0.0.2 is not a usable address of fd00:1::/64"
+        );
+        let mut named = port("p", None, None);
+        named.spec.subnet = Some("made".into());
+        assert_eq!(refused(&named), "spec.subnet: the network has no subnet made; it has none of IPv4");
+    }
+
+    #[test]
     fn what_another_port_may_use_beside_its_own_is_given_to_nobody() {
         let mut other = port("other", Some("10.0.0.3"), Some("52:54:00:00:00:01"));
         other.spec.allowed_addresses = vec!["10.0.0.2".into()];
         let others = std::slice::from_ref(&other);
-        assert_eq!(in_range(&port("p", None, None), others).unwrap().ip, "10.0.0.4");
+        assert_eq!(in_range(&port("p", None, None), others).unwrap().ip.as_deref(), Some("10.0.0.4"));
         assert_eq!(
             in_range(&port("p", Some("10.0.0.2"), None), others).unwrap_err().message,
             "spec.ip: 10.0.0.2 is one of the allowedAddresses of Port other"
@@ -118,10 +131,10 @@ mod tests {
             .unwrap()
         };
         let services = [service("has", None, Some("10.0.0.2")), service("asks", Some("10.0.0.3"), None)];
-        assert_eq!(beside(&port("p", None, None), &[], &services).unwrap().ip, "10.0.0.4");
+        assert_eq!(beside(&port("p", None, None), &[], &services).unwrap().ip.as_deref(), Some("10.0.0.4"));
         let refused = beside(&port("p", Some("10.0.0.2"), None), &[], &services).unwrap_err();
         assert_eq!(refused.message, "spec.ip: 10.0.0.2 is taken by ServiceIP has");
-        assert_eq!(beside(&port("p", Some("10.0.0.3"), None), &[], &services).unwrap().ip, "10.0.0.3");
+        assert_eq!(beside(&port("p", Some("10.0.0.3"), None), &[], &services).unwrap().ip.as_deref(), Some("10.0.0.3"));
     }
 
     proptest! {
@@ -132,7 +145,7 @@ mod tests {
                 let mut next = port(&name, None, None);
                 match in_range(&next, &made) {
                     Ok(Addresses { ip, mac, .. }) => {
-                        (next.spec.ip, next.spec.mac) = (Some(ip), Some(mac));
+                        (next.spec.ip, next.spec.mac) = (ip, Some(mac));
                         made.push(next);
                     }
                     Err(problem) => {

@@ -78,6 +78,10 @@ fn join(router: &Router, networks: &[TenantNetwork]) -> Result<Vec<Joined>, Prob
         };
         let subnets = Subnets::of(&network.spec)
             .map_err(|why| problem("NetworkNotReady", &field, &format!("TenantNetwork {name}: {why}")))?;
+        if !subnets.have_four() {
+            let message = format!("TenantNetwork {name} has no IPv4 subnet, and routers are of IPv4");
+            return Err(problem("NoIPv4Subnet", &field, &message));
+        }
         for other in &joined {
             if let Some((mine, its)) = pairs(&subnets, &other.subnets).find(|(mine, its)| overlap(*mine, *its)) {
                 let message =

@@ -61,7 +61,7 @@ fn target(service: &ServiceIP, port: Option<&Port>) -> Result<Ipv4Addr, Problem>
         }
         Some(port) => match port.spec.ip.as_ref().and_then(|ip| ip.parse().ok()) {
             Some(address) if port.spec.mac.is_some() => Ok(address),
-            _ => bad("PortPending", "has no address yet".to_owned()),
+            _ => bad("PortPending", "has no IPv4 address yet".to_owned()),
         },
     }
 }

@@ -138,6 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_ipv6_alone_has_none_to_give() {
+        let spec = json!({"subnets": [{"name": "made", "cidr": "fd00::/64"}]});
+        let subnets = Subnets::of(&serde_json::from_value(spec).unwrap()).unwrap();
+        let others = Others { ports: &[], services: &[], subnets: &subnets };
+        let refused = address(&service("s", None), &others).unwrap_err();
+        assert_eq!(
+            (refused.reason, refused.message.as_str()),
+            ("NoIPv4Subnet", "spec.network: the network has no IPv4 subnet")
+        );
+    }
+
+    #[test]
     fn it_gets_what_is_free_keeps_it_and_is_refused_what_is_not() {
         let ports = [port("p", "10.0.0.2")];
         let mut first = service("first", None);

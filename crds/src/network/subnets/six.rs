@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_overlap_within_their_family_alone_and_the_first_is_of_ipv4() {
+    fn ranges_overlap_within_their_family_alone_and_the_first_is_of_ipv4_unless_all_are_of_ipv6() {
         let of = |cidrs: [&str; 3]| {
             let each = ["a", "b", "c"].iter().zip(cidrs).map(|(name, cidr)| json!({"name": name, "cidr": cidr}));
             let spec = json!({"subnets": each.collect::<Vec<_>>()});
@@ -167,7 +167,10 @@ mod tests {
         );
         assert_eq!(
             of(["fd00::/64", "10.0.0.0/24", "10.0.1.0/24"]).unwrap_err(),
-            "spec.subnets[0].cidr: the first subnet must be of IPv4"
+            "spec.subnets[0].cidr: the first subnet must be of IPv4, or all of IPv6"
         );
+        let alone = of(["fd00:1::/64", "fd00:2::/64", "fd00:3::/80"]).unwrap();
+        assert_eq!((alone.gateway().to_string(), alone.gateways().count()), ("fd00:1::1".to_owned(), 1));
+        assert_eq!((alone.to_string().as_str(), alone.have_four()), ("fd00:1::/64, fd00:2::/64, fd00:3::/80", false));
     }
 }

@@ -47,6 +47,14 @@ fn networks_that_do_not_overlap_are_joined() {
 }
 
 #[test]
+fn a_network_of_ipv6_alone_is_not_joined() {
+    let networks = [network("a", &["10.1.0.0/24"]), network("six", &["fd00:1::/64"])];
+    let problem = judge(&router("r", 0, &["a", "six"], &[], &[]), &networks, &[]).unwrap_err();
+    let message = "spec.networks[1]: TenantNetwork six has no IPv4 subnet, and routers are of IPv4";
+    assert_eq!((problem.reason, problem.message.as_str()), ("NoIPv4Subnet", message));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_its_field() {
     let own = [("a", "10.1.0.9", "10.1.0.0/24")];
     for (networks, fixed, reason, message) in [
