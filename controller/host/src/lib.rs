@@ -4,6 +4,7 @@
 //! after a crash at any point, `observe_*` only reads. What a verb makes is tagged with its owner, so that a later run
 //! can tell ours from everybody else's.
 
+mod access;
 pub mod balancer;
 pub mod blockdev;
 pub mod capture;

@@ -9,17 +9,17 @@
 //!  it died                                               ──► start
 //! ```
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use process::{ProcessId, Record, Spawn};
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::link::{Change, Changes};
 use crate::netns::{self, Namespace};
 
@@ -137,8 +137,7 @@ impl Fingerprint {
 pub fn lay_out(state: &Path, (_, gid): (u32, u32)) -> Result<()> {
     let failed = || Error::file("set up", state);
     fs::create_dir_all(state).map_err(failed())?;
-    chown(state, Some(0), Some(gid)).map_err(failed())?;
-    fs::set_permissions(state, Permissions::from_mode(0o750)).map_err(failed())
+    access::ensure(state, 0, gid, 0o750).map(drop).map_err(failed())
 }
 
 /// Replaces one of the files it serves, if it differs; false when it does not.

@@ -4,13 +4,14 @@ use std::fmt::{self, Write as _};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{DomainName, Error, Reservation, Result};
+use crate::access;
 use crate::link::LinkName;
 
 /// dnsmasq's own limit of a thousand leases would silently refuse the next guest.
@@ -161,8 +162,7 @@ impl Paths {
         {
             let failed = || Error::file("set up", path);
             make_directory(path).map_err(failed())?;
-            chown(path, Some(owner), Some(gid)).map_err(failed())?;
-            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed())?;
+            access::ensure(path, owner, gid, mode).map_err(failed())?;
         }
         Ok(())
     }

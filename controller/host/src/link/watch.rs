@@ -5,6 +5,7 @@
 //! somebody in vain is none: where it routes, guests can have it look for whomever they like.
 
 use std::io;
+use std::time::Duration;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::MulticastGroup;
@@ -28,9 +29,15 @@ const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Ipv6Netconf,
 ];
 
+/// How long after a change another one belongs to the same burst, and how long one burst can be.
+const MOMENT: Duration = Duration::from_millis(2);
+const BURST: Duration = Duration::from_millis(100);
+
 /// Rules and sets of the packet filter (`NFNLGRP_NFTABLES`).
 const RULES_GROUP: u32 = 7;
 
+/// `RTM_NEWNEIGH`, `RTM_DELNEIGH` (linux/rtnetlink.h).
+const NEIGHBOURS: [u16; 2] = [28, 29];
 /// States of an entry that was written (`NUD_NOARP`, `NUD_PERMANENT`).
 const WRITTEN: u16 = 0x40 | 0x80;
 /// State of an entry that is about to go, because somebody said so or nobody answered (`NUD_FAILED`).
@@ -45,6 +52,15 @@ impl Watch {
     /// one is needed.
     pub async fn changed(&mut self) -> bool {
         self.0.recv().await.is_some()
+    }
+}
+
+impl Watch {
+    /// Returns when nothing has changed for a moment: what comes in a burst is looked at once. But not for long.
+    pub async fn settled(&mut self) {
+        let end = tokio::time::Instant::now() + BURST;
+        while tokio::time::timeout_at(end.min(tokio::time::Instant::now() + MOMENT), self.changed()).await == Ok(true) {
+        }
     }
 }
 
@@ -105,6 +121,14 @@ async fn forward(links: TokioSocket, rules: TokioSocket, wake: mpsc::Sender<()>)
 fn tells_nothing(datagram: &[u8]) -> bool {
     let mut rest = datagram;
     while !rest.is_empty() {
+        // Of a link's messages, which are long and come by the thousand when links are made, only the kind counts.
+        if !rest
+            .get(4..6)
+            .and_then(|kind| kind.try_into().ok())
+            .is_some_and(|kind| NEIGHBOURS.contains(&u16::from_ne_bytes(kind)))
+        {
+            return false;
+        }
         let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) else { return false };
         let NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour),

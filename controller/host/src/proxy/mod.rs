@@ -17,10 +17,10 @@ mod config;
 mod render;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path as FilePath, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::access;
 use crate::link::{Change, Changes};
 use crate::netns::{self, Namespace};
 
@@ -203,8 +204,7 @@ fn lay_out(place: &Place) -> Result<()> {
     let failed = || Error::file("set up", state);
     fs::create_dir_all(&run).map_err(failed())?;
     for (dir, owner, mode) in [(state, 0, 0o750), (&run, uid, 0o700)] {
-        chown(dir, Some(owner), Some(gid)).map_err(failed())?;
-        fs::set_permissions(dir, Permissions::from_mode(mode)).map_err(failed())?;
+        access::ensure(dir, owner, gid, mode).map_err(failed())?;
     }
     Ok(())
 }
@@ -217,8 +217,7 @@ fn put_certificates(place: &Place, wanted: &Proxy) -> Result<()> {
     let mut kept = BTreeSet::new();
     if wanted.certificates().next().is_some() {
         fs::create_dir_all(&dir).map_err(Error::file("make", &dir))?;
-        chown(&dir, Some(0), Some(gid)).map_err(Error::file("set up", &dir))?;
-        fs::set_permissions(&dir, Permissions::from_mode(0o750)).map_err(Error::file("set up", &dir))?;
+        access::ensure(&dir, 0, gid, 0o750).map_err(Error::file("set up", &dir))?;
     }
     for one in wanted.certificates() {
         let path = state.join(one.path());
