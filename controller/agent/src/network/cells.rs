@@ -1,10 +1,11 @@
 //! The networks that are realised here, one pass at a time each.
 //!
 //! Whoever asks for a pass draws a ticket first. A pass that began after the ticket was drawn has read everything the
-//! asker knew, so it serves; otherwise the asker runs one. So a crowd of askers costs two passes, not one each.
+//! asker knew, so it serves; otherwise the asker runs one. It begins once nobody else has come for a moment, so a crowd of askers costs one
+//! pass, or two, not one each.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub struct Trouble {
 /// How long it takes until what did not work is tried again.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
+/// How long whoever is about to run a pass waits to see whether others come, and how often at most.
+const MOMENT: Duration = Duration::from_millis(1);
+const MOMENTS: usize = 10;
+
 /// All networks of this host.
 pub struct Cells<H: Hands> {
     hands: H,
@@ -53,7 +58,30 @@ pub struct Cells<H: Hands> {
     layout: Layout,
     queue: Queue<Port>,
     clock: AtomicU64,
-    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<HashMap<String, Arc<Place>>>,
+}
+
+/// Where askers for one network meet.
+#[derive(Default)]
+struct Place {
+    /// How many have come.
+    asked: AtomicUsize,
+    slot: tokio::sync::Mutex<Slot>,
+}
+
+impl Place {
+    /// Returns when nobody has come for a moment, or soon.
+    async fn gather(&self) {
+        let mut seen = self.asked.load(Ordering::Relaxed);
+        for _ in 0..MOMENTS {
+            tokio::time::sleep(MOMENT).await;
+            let now = self.asked.load(Ordering::Relaxed);
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -103,11 +131,13 @@ impl<H: Hands> Cells<H> {
         ticket: u64,
         read: impl FnOnce() -> Result<Wanted, Error>,
     ) -> Result<Done, Error> {
-        let slot = self.slot(uid);
-        let mut slot = slot.lock().await;
+        let place = self.place(uid);
+        place.asked.fetch_add(1, Ordering::Relaxed);
+        let mut slot = place.slot.lock().await;
         if slot.begun > ticket {
             return Ok(slot.done(Vec::new()));
         }
+        place.gather().await;
         let begun = self.ticket();
         let wanted = read()?;
         let (changes, trouble) = match wanted.ports.is_empty() {
@@ -209,8 +239,8 @@ impl<H: Hands> Cells<H> {
 
     /// Removes all of a network.
     pub async fn remove(&self, uid: &str) -> Result<(), Error> {
-        let slot = self.slot(uid);
-        let mut slot = slot.lock().await;
+        let place = self.place(uid);
+        let mut slot = place.slot.lock().await;
         *slot = Slot::default();
         self.hands.remove(uid, &self.names.cell(uid)).await
     }
@@ -248,8 +278,8 @@ impl<H: Hands> Cells<H> {
         };
         let first = needed();
         for uid in owners.into_iter().map(|owner| owner.uid).filter(|uid| !first.contains(uid)) {
-            let slot = self.slot(&uid);
-            let mut slot = slot.lock().await;
+            let place = self.place(&uid);
+            let mut slot = place.slot.lock().await;
             // Asked again while no pass can be under way: one that came before made it for a port that counts, one that comes finds nothing.
             if !needed().contains(&uid) {
                 tracing::info!(network = uid, "removing a network that no port here needs");
@@ -260,7 +290,7 @@ impl<H: Hands> Cells<H> {
         failures
     }
 
-    fn slot(&self, uid: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+    fn place(&self, uid: &str) -> Arc<Place> {
         let mut slots = self.slots.lock().unwrap_or_else(|broken| broken.into_inner());
         slots.entry(uid.to_owned()).or_default().clone()
     }

@@ -111,9 +111,11 @@ impl<H: Hands> Reconciler for Ports<H> {
             }
             return Ok(Action::await_change());
         }
-        let Some(port) = self.objects.claim(&*port).await? else { return Ok(Action::await_change()) };
         let namespace = port.namespace().unwrap_or_default();
-        match self.pass(&namespace, &port.spec.network).await {
+        // Of what is claimed nothing changes that a pass looks at, so one that begins meanwhile serves this port, too.
+        let ticket = self.ticket(&namespace, &port.spec.network).await;
+        let Some(port) = self.objects.claim(&*port).await? else { return Ok(Action::await_change()) };
+        match self.pass(&namespace, &port.spec.network, ticket).await {
             Ok(done) => {
                 let uid = port.uid().unwrap_or_default();
                 let status = match done.refused.iter().find(|refused| refused.uid == uid).cloned() {
@@ -140,10 +142,14 @@ impl<H: Hands> Ports<H> {
         self.networks.get(&port.namespace().unwrap_or_default(), &port.spec.network)
     }
 
-    /// Brings the network with all its ports here in order.
-    async fn pass(&self, namespace: &str, network: &str) -> Result<Done, Error> {
+    /// For a pass over the network that has seen all that is known now, with its ports elsewhere.
+    async fn ticket(&self, namespace: &str, network: &str) -> u64 {
         self.peers.heard(namespace, network).await;
-        let ticket = self.cells.ticket();
+        self.cells.ticket()
+    }
+
+    /// Brings the network with all its ports here in order.
+    async fn pass(&self, namespace: &str, network: &str, ticket: u64) -> Result<Done, Error> {
         let Some(found) = self.networks.get(namespace, network) else {
             return Err(Error::NetworkGone { network: network.to_owned() });
         };
@@ -239,7 +245,10 @@ impl<H: Hands> Ports<H> {
         }
         match network {
             Some(network) if last => self.cells.remove(&network.uid().unwrap_or_default()).await?,
-            Some(_) => drop(self.pass(&namespace, &port.spec.network).await?),
+            Some(_) => {
+                let ticket = self.ticket(&namespace, &port.spec.network).await;
+                self.pass(&namespace, &port.spec.network, ticket).await?;
+            }
             // The network object is gone before its ports: its cell goes with the last of them.
             None if last => self.cells.remove_abandoned(&namespace, &port.spec.network).await?,
             None => {}

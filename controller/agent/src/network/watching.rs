@@ -70,6 +70,7 @@ impl HostHands {
         Ok(tokio::spawn(async move {
             let changes = async {
                 while links.changed().await {
+                    links.settled().await;
                     wake();
                 }
             };
@@ -125,6 +126,7 @@ impl HostHands {
 /// Wakes at each change, until the watch breaks.
 async fn each(mut watch: Watch, wake: &(dyn Fn() + Send + Sync)) {
     while watch.changed().await {
+        watch.settled().await;
         wake();
     }
 }
