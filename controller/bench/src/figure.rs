@@ -17,11 +17,6 @@ impl Sample {
         self.0.push(value);
     }
 
-    /// The value in the middle, if there is any.
-    pub fn median(&self) -> Option<f64> {
-        self.summary().map(|summary| summary.median)
-    }
-
     fn summary(&self) -> Option<Summary> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

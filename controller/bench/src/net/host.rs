@@ -1,5 +1,6 @@
 //! The network half of one agent, wired as the agent wires it, with a count of its looks.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use agent::user_ids::UserIds;
 use anyhow::{Context, Result, anyhow, bail};
 use control_loop::{Cache, Pace, Queue, Reconciler, Requests, Writer, queue, watch};
 use crds::{Host, Port, SecurityGroup, TenantNetwork};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use host::netns::{Namespace, Namespaces};
 use host::tap::Spec;
 use kube::runtime::controller::Action;
@@ -108,7 +109,7 @@ pub async fn end_all() -> Result<()> {
 }
 
 async fn remove(cells: &Cells<HostHands>) -> Result<()> {
-    let none = std::collections::BTreeSet::new;
+    let none = BTreeSet::new;
     let failures = cells.sweep(none, none, || false).await;
     match failures.first() {
         None => Ok(()),
@@ -264,7 +265,7 @@ impl NetHost {
 
     /// The network's namespace.
     pub fn cell(&self) -> Result<Namespace> {
-        let name = self.ports().iter().find_map(|port| port.status.as_ref()?.netns.clone());
+        let name = self.ports().iter().find_map(|port| netns_of(port));
         Ok(Namespaces::default().open(&name.context("no port has a namespace")?)?)
     }
 
@@ -275,13 +276,14 @@ impl NetHost {
         found.and_then(|one| one["metadata"]["uid"].as_str()).map(str::to_owned).context("there is no network")
     }
 
-    /// Makes the taps of all ports, as the agent makes those of machines that start.
+    /// Makes the taps of all ports, as the agent makes those of machines that start: each once its port says that it works.
     pub async fn plug_all(&self) -> Result<()> {
-        let (cell, network) = (self.cell()?, self.network()?);
+        let network = self.network()?;
         let bridge: host::link::LinkName = names::bridge(&network).parse()?;
-        let made = futures::stream::iter(self.ports()).map(|port| {
-            let (cell, bridge, taps) = (cell.clone(), bridge.clone(), self.taps.clone());
+        let made = self.readied().map(|port| {
+            let (bridge, taps) = (bridge.clone(), self.taps.clone());
             async move {
+                let cell = Namespaces::default().open(&netns_of(&port).context("a port has no namespace")?)?;
                 let uid = port.uid().unwrap_or_default();
                 let name = names::tap(&uid).parse()?;
                 let spec = Spec { name, owner_uid: 300_000, bridge, mtu: 1450, alias: uid.clone() };
@@ -290,8 +292,31 @@ impl NetHost {
                 anyhow::Ok(())
             }
         });
-        let made: Vec<Result<()>> = made.buffer_unordered(MACHINES).collect().await;
-        made.into_iter().collect()
+        let made = made.buffer_unordered(MACHINES).collect::<Vec<Result<()>>>();
+        let made = tokio::time::timeout(DEADLINE, made).await;
+        made.context("a port never became ready, or its tap was never made")?.into_iter().collect()
+    }
+
+    /// This host's ports, each as soon as it works, to the last.
+    fn readied(&self) -> impl Stream<Item = Arc<Port>> {
+        let waiting: BTreeSet<String> = self.ports().iter().map(|port| port.name_any()).collect();
+        let begin = (waiting, Vec::new(), self.looks.clone(), self.ports.clone());
+        futures::stream::unfold(begin, |(mut waiting, mut ready, mut looks, ports)| async move {
+            loop {
+                if let Some(port) = ready.pop() {
+                    return Some((port, (waiting, ready, looks, ports)));
+                }
+                if waiting.is_empty() {
+                    return None;
+                }
+                ready = ports.all();
+                ready.retain(|port| is_ready(port) && waiting.remove(&port.name_any()));
+                if ready.is_empty() {
+                    // The status that a look wrote is heard a moment later.
+                    let _ = tokio::time::timeout(Duration::from_millis(2), looks.changed()).await;
+                }
+            }
+        })
     }
 
     /// Deletes all that it made.
@@ -306,6 +331,10 @@ impl NetHost {
         open().retain(|one| !Arc::ptr_eq(&one.dir, &self.dir));
         Ok(())
     }
+}
+
+fn netns_of(port: &Port) -> Option<String> {
+    port.status.as_ref()?.netns.clone()
 }
 
 fn is_ready(port: &Port) -> bool {
