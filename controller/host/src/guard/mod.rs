@@ -59,7 +59,8 @@ pub async fn ensure(place: &Place, guests: &[Guest], stands: &mut Stands) -> Res
     let written = rules.digest();
     if found.rules.is_none() || found.rules != stands.listed || stands.written != written {
         write(place, "write the table", rules.table(&place.table, &wanted)).await?;
-        *stands = Stands { written, listed: nft::look_in(place, Family::Bridge).await?.rules.clone() };
+        let left = nft::look_after(place, Some(Family::Bridge), found.generation, wanted).await?;
+        *stands = Stands { written, listed: left.rules.clone() };
         let message = format!("wrote the packet filter {} for {} ports", place.table, guests.len());
         return Ok(Change::new("FilterWritten", message).into());
     }

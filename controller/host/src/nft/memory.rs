@@ -2,8 +2,9 @@
 //!
 //! Listing costs with what there is: ten thousand elements are fifty milliseconds, on every look at the network. The kernel counts the
 //! transactions of each namespace ("generation"), whoever writes them, and tells the count in one small message. While the count is
-//! the one of the last listing, that listing still says what there is. A transaction of ours that changes nothing but elements is
-//! carried over: when the count is one higher than before, it was the only one, and what it left is known.
+//! the one of the last listing, that listing still says what there is. A transaction of ours is carried over: when the count is one higher
+//! than before, it was the only one, and what it left is known, but for how the kernel words rules that were not there before. Those alone
+//! are listed then.
 //!
 //! What the kernel itself adds to sets with a timeout is no transaction and counts nowhere; it is not in a listing's elements either.
 //!

@@ -21,7 +21,7 @@ pub(crate) use memory::Memory;
 pub(crate) use script::difference;
 pub(crate) use script::whole;
 pub use table::Stands;
-pub(crate) use table::{Done, Family, Table, change_elements, ensure, look, look_in, remove};
+pub(crate) use table::{Done, Family, Table, change_elements, ensure, look, look_after, look_in, remove};
 
 /// What can go wrong with a packet filter.
 #[derive(Debug, thiserror::Error)]

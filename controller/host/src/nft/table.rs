@@ -87,6 +87,45 @@ async fn look_at(place: &Place, family: Option<Family>, arguments: &'static [&'s
     Ok(found)
 }
 
+/// What there is once a script of ours wrote the table, whose elements are `elements` then. `family`: where it is looked for, `before`: how
+/// many transactions the namespace had seen when it was looked at last.
+///
+/// Of rules nobody knows how they are listed before they were, but elements need not be listed when the script was the only transaction.
+///
+/// # Errors
+/// nft's.
+pub(crate) async fn look_after(
+    place: &Place,
+    family: Option<Family>,
+    before: Option<u32>,
+    elements: BTreeSet<Element>,
+) -> Result<Arc<Found>> {
+    let (namespace, table) = (&place.namespace, place.table.as_str());
+    let after = before.map(|before| before.wrapping_add(1));
+    if let (Some(before), true) = (before, memory::generation(namespace).await? == after) {
+        let listed = nft(place, "list", terse(family), String::new()).await?;
+        let rules = listing::parse(&listed, table).map_err(Error::Listing)?.rules;
+        if memory::generation(namespace).await? == after {
+            let found = Arc::new(Found { rules, elements, generation: after });
+            namespace.filter_memory().carry(before, table, family, found.clone());
+            return Ok(found);
+        }
+    }
+    match family {
+        Some(family) => look_in(place, family).await,
+        None => look(place).await,
+    }
+}
+
+/// As for [`look_at`], without the elements of sets that have a name.
+fn terse(family: Option<Family>) -> &'static [&'static str] {
+    match family {
+        Some(Family::Bridge) => &["-j", "-t", "list", "ruleset", "bridge"],
+        Some(Family::Inet) => &["-j", "-t", "list", "ruleset", "inet"],
+        None => &["-j", "-t", "list", "ruleset"],
+    }
+}
+
 /// Hands nft a script that changes nothing but elements of the table, which are `elements` then. `family`: where `found` was looked for.
 ///
 /// # Errors
@@ -155,12 +194,9 @@ pub(crate) async fn ensure(
         write(place, "change the table", script).await?;
         Done::Changed(lines)
     };
-    let listed = match families {
-        [only] => look_in(place, *only).await?,
-        _ => look(place).await?,
-    };
-    let listed = listed.rules.clone();
-    let Table { sets, limits, chains, beside, .. } = wanted;
+    let Table { sets, limits, chains, beside, elements } = wanted;
+    let looked_at = (families.len() == 1).then_some(family);
+    let listed = look_after(place, looked_at, found.generation, elements).await?.rules.clone();
     *stands = Stands { chains, sets, limits, beside, listed };
     Ok(done)
 }

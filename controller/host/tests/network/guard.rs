@@ -285,4 +285,13 @@ async fn nft_is_not_asked_again_what_nobody_changed() {
     network.room.shell("nft flush set bridge pf1 guests");
     assert!(!network.ensure(&[guest(10), guest(11)]).await.is_empty());
     assert_eq!(since(first + 4), ["-j", "-f"]);
+    // Of a table that we write whole the rules are listed afterwards, and not what we put into it; nor does it concern other tables.
+    let other = guard::Place { table: "pf2".parse().unwrap(), ..network.place.clone() };
+    let mut stands = guard::Stands::default();
+    for changed in [true, false] {
+        assert_eq!(!guard::ensure(&other, &[guest(12)], &mut stands).await.unwrap().is_empty(), changed);
+        assert!(network.ensure(&[guest(10), guest(11)]).await.is_empty());
+    }
+    assert_eq!(since(first + 6), ["-j", "-f", "-j"]);
+    assert!(std::fs::read_to_string(&runs).unwrap().lines().last().unwrap().starts_with("-j -t"));
 }
