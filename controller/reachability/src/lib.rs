@@ -8,6 +8,7 @@
 //! ```text
 //!  objects ─► world ─► verdict (from, to, conversation) ─┬─► matrix   every pair, every conversation that rules tell apart
 //!                                                        ├─► path     one pair, hop by hop
+//!                                                        ├─► service  who answers at an address, and which of them are reached
 //!                                                        └─► probe    what a guest must run, and what its answer proves
 //! ```
 
@@ -19,6 +20,7 @@ pub mod path;
 pub mod probe;
 pub mod question;
 pub mod rule;
+pub mod service;
 pub mod verdict;
 mod way;
 pub mod world;

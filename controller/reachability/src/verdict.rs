@@ -140,7 +140,7 @@ impl World {
     }
 
     /// What the groups of `at` say of a conversation with `other`, begun by `at` (Egress) or by the other (Ingress).
-    fn ruling(&self, at: &Endpoint, direction: RuleDirection, what: Conversation, other: IpAddr) -> Ruling {
+    pub(crate) fn ruling(&self, at: &Endpoint, direction: RuleDirection, what: Conversation, other: IpAddr) -> Ruling {
         if let Some(why) = &at.closed {
             return Ruling::Closed(why.clone());
         }

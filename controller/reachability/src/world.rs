@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::router::routes::{Hop, routes_of};
-use crds::{Host, Port, Router, SecurityGroup, Subnets, TenantNetwork, VirtualMachine, condition};
+use crds::{
+    Host, LoadBalancer, Port, Router, SecurityGroup, ServiceIP, Subnets, TenantNetwork, VirtualMachine, condition,
+};
 use kube::ResourceExt;
 
 use crate::access::{Ability, Groups, members};
 use crate::endpoint::Endpoint;
 use crate::further::Claims;
+use crate::service::Services;
 
 /// The objects, of one namespace or of many.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,10 @@ pub struct Objects {
     pub groups: Vec<SecurityGroup>,
     /// Routers; what their statuses say is in force.
     pub routers: Vec<Router>,
+    /// Addresses of services, and who has their ports; only who asks about services needs them.
+    pub services: Vec<ServiceIP>,
+    /// Load balancers.
+    pub balancers: Vec<LoadBalancer>,
     /// Machines: who uses which Port.
     pub machines: Vec<VirtualMachine>,
     /// Hosts; those that may not be seen count as able.
@@ -43,6 +50,7 @@ pub struct World {
     routers: HashMap<String, Vec<Arc<Router>>>,
     /// What routers lead to, by namespace and network.
     routes: HashMap<(String, String), Vec<Hop>>,
+    pub(crate) services: Services,
 }
 
 impl World {
@@ -62,6 +70,7 @@ impl World {
             hosts: objects.hosts.into_iter().map(|host| (host.name_any(), host)).collect(),
             routers: HashMap::new(),
             routes: HashMap::new(),
+            services: Services::of(objects.services, objects.balancers, &objects.ports),
         };
         world.lay_routes(objects.routers);
         let users = users(&objects.machines);

@@ -86,9 +86,21 @@ fn services_that_cannot_be_are_refused_and_what_is_not_served_says_why() -> Resu
     // Nobody checks it and it is on a host, so it serves.
     let web = "---\napiVersion: photoncloud.dev/v1alpha1\nkind: Port\nmetadata: {name: web, labels: {app: web}}\n\
                spec: {network: market, host: elsewhere}\n";
+    lab.apply(&object("Port", "asker", "{network: market, host: elsewhere}"))?.ok()?;
+    lab.run(&["wait", "port/asker", "--for=jsonpath={.spec.ip}", "--timeout=60s"])?.ok()?;
+    let traced = |port: &str| lab.run(&["net", "trace", "asker", "service/shop", "--port", port]);
+    let nobody = traced("80")?;
+    ensure!(nobody.code == 1 && nobody.stdout.contains("nobody answers: none of its 0 backends"), "{nobody}");
     lab.apply(web)?.ok()?;
     lab.run(&["delete", "loadbalancer", "shop"])?.ok()?;
     wait("loadbalancer/younger", "Ready")?;
+    let open = traced("80")?;
+    ensure!(
+        open.code == 0 && open.stdout.contains("by LoadBalancer younger: open: reached are 1 of the 1 backends"),
+        "{open}"
+    );
+    let told = lab.run(&["net", "trace", "asker", "sip/shop", "--port", "81", "-o", "json"])?;
+    ensure!(told.code == 1 && told.stdout.contains("no LoadBalancer has tcp/81 at 10.44.0.50"), "{told}");
     // What goes is free again.
     lab.run(&["delete", "serviceip", "shop"])?.ok()?;
     wait("serviceip/second", "Ready")?;

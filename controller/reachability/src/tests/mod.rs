@@ -3,6 +3,7 @@
 mod naive;
 mod probing;
 mod routed;
+mod services;
 mod six;
 
 use crds::{Port, SecurityGroup, TenantNetwork, VirtualMachine};

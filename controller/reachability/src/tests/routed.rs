@@ -49,6 +49,7 @@ fn joined() -> Objects {
             ),
         ],
         hosts: Vec::new(),
+        ..Objects::default()
     }
 }
 

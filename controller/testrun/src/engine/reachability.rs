@@ -69,6 +69,7 @@ impl<E: Effects> Engine<'_, E> {
             routers: self.all("Router", notes).await?,
             machines: self.all("VirtualMachine", notes).await?,
             hosts: self.all("Host", notes).await?,
+            ..Objects::default()
         }))
     }
 

@@ -20,9 +20,9 @@ pub enum Command {
         after_help = "One conversation of each sort that the rules tell apart is asked about: tcp/80, tcp/1000-1999, tcp/other, icmp, …\nPorts with addresses of IPv6 are asked about in each family: tcp/80 where both end alike, else tcp4/80 and tcp6/80.\n\nA probe is made by the guests, with the busybox that each has. Nothing has to listen: a guest that refuses has answered.\nOnly tcp and echoes of icmp and icmpv6 are tried. What disagrees is tried three times, and named with the rule that decided.\n\nExamples:\n  clusterctl net matrix\n  clusterctl net matrix -n acme --from web --protocol tcp --port 443 -o wide\n  clusterctl net matrix --network front --probe\n  clusterctl net matrix -A -o json"
     )]
     Matrix(matrix::MatrixArgs),
-    /// Explain the way from one Port or machine to another, hop by hop (0: open, 1: closed)
+    /// Explain the way from one Port or machine to another, or to a service, hop by hop (0: open, 1: closed)
     #[command(
-        after_help = "Examples:\n  clusterctl net trace client web --port 443\n  clusterctl net trace vm/client vm/web\n  clusterctl net trace client web --port 443 --family ipv6\n  clusterctl net trace client web --protocol udp --port 53 -o yaml"
+        after_help = "Examples:\n  clusterctl net trace client web --port 443\n  clusterctl net trace vm/client vm/web\n  clusterctl net trace client service/shop --port 80\n  clusterctl net trace client web --port 443 --family ipv6\n  clusterctl net trace client web --protocol udp --port 53 -o yaml"
     )]
     Trace(trace::TraceArgs),
     /// Stream what passes a Port as a pcapng capture, for Wireshark, tshark or tcpdump

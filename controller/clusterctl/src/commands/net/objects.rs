@@ -11,8 +11,22 @@ use std::fmt::Debug;
 
 /// All that decides in one namespace, or in every one.
 pub async fn world(client: &Client, namespace: Option<&str>) -> Result<World> {
-    let hosts: Api<crds::Host> = Api::all(client.clone());
+    Ok(World::of(objects(client, namespace).await?))
+}
+
+/// The same with the services of the namespace.
+pub async fn world_with_services(client: &Client, namespace: &str) -> Result<World> {
+    let namespace = Some(namespace);
     Ok(World::of(Objects {
+        services: list(client, namespace).await?,
+        balancers: list(client, namespace).await?,
+        ..objects(client, namespace).await?
+    }))
+}
+
+async fn objects(client: &Client, namespace: Option<&str>) -> Result<Objects> {
+    let hosts: Api<crds::Host> = Api::all(client.clone());
+    Ok(Objects {
         networks: list(client, namespace).await?,
         ports: list(client, namespace).await?,
         groups: list(client, namespace).await?,
@@ -24,7 +38,8 @@ pub async fn world(client: &Client, namespace: Option<&str>) -> Result<World> {
             Err(kube::Error::Api(status)) if status.is_forbidden() => Vec::new(),
             Err(error) => return Err(said(error)),
         },
-    }))
+        ..Objects::default()
+    })
 }
 
 async fn list<K>(client: &Client, namespace: Option<&str>) -> Result<Vec<K>>
