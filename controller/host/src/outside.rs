@@ -9,6 +9,9 @@
 //! From outside nothing enters but what was asked for from inside, and what is sent to a floating address. Who is inside reaches floating
 //! addresses of this router, too, and is seen there under the router's: the answer has to come back here.
 //!
+//! The kernel translates a conversation as it began, whatever the maps say by then. So of those under way only such pass as would be
+//! translated in the same way today: with an address that is taken away, or leads to somebody else, go the conversations by it.
+//!
 //! The namespace is the router's alone, and so is its table of connections: two routers may have the same ranges inside.
 
 use std::net::Ipv4Addr;
@@ -24,6 +27,10 @@ pub use crate::nft::{Error, Place, Result, Stands};
 const FLOATING: &str = "floating";
 /// Which floating address a target is seen under.
 const OWN: &str = "own";
+/// The same as in [`FLOATING`], as pairs: whom conversations from outside may have been led to.
+const LED: &str = "led";
+/// Under which addresses conversations to outside may be seen.
+const SEEN: &str = "seen";
 
 /// A way out as it shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +75,8 @@ fn table(wanted: &Outside) -> Table {
     for map in [FLOATING, OWN] {
         table.sets.insert(map.to_owned(), "type ipv4_addr : ipv4_addr".to_owned());
     }
+    table.sets.insert(LED.to_owned(), "type ipv4_addr . ipv4_addr".to_owned());
+    table.sets.insert(SEEN.to_owned(), "type ipv4_addr".to_owned());
     // Ranges that overlap cannot stand in one set.
     let inside: Vec<String> = Ipv4Net::aggregate(inside).iter().map(ToString::to_string).collect();
     let inside = format!("{{ {} }}", inside.join(", "));
@@ -92,6 +101,8 @@ fn table(wanted: &Outside) -> Table {
         "passing",
         vec![
             "type filter hook forward priority 0; policy accept;".to_owned(),
+            format!("ct status dnat ct original ip daddr . ct reply ip saddr != @{LED} drop"),
+            format!("ct status snat ct reply ip daddr != @{SEEN} drop"),
             // What belongs to no connection would leave untranslated.
             format!("oifname \"{link}\" ct state invalid drop"),
             format!("iifname \"{link}\" ip saddr {inside} drop"),
@@ -100,8 +111,12 @@ fn table(wanted: &Outside) -> Table {
             format!("iifname \"{link}\" drop"),
         ],
     );
+    let member = |set: &str, key: String| Element { set: set.to_owned(), key, leads_to: None };
+    table.elements.insert(member(SEEN, address.to_string()));
     for (at, (address, target)) in floating.iter().enumerate() {
         table.elements.insert(element(FLOATING, *address, *target));
+        table.elements.insert(member(LED, format!("{address} . {target}")));
+        table.elements.insert(member(SEEN, address.to_string()));
         if floating[..at].iter().all(|(_, other)| other != target) {
             table.elements.insert(element(OWN, *target, *address));
         }
@@ -135,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_leads_to_another_is_two_elements_of_each_map() {
+    fn an_address_that_leads_to_another_is_two_elements_of_each_map_and_of_the_pairs() {
         let name = "nt1".parse().unwrap();
         let before = table(&outside(&[([203, 0, 113, 9], [10, 1, 0, 7])]));
         let Table { sets, limits, chains, beside, .. } = before.clone();
         let stands = Stands { sets, limits, chains, beside, listed: Some("as written".into()) };
         let after = table(&outside(&[([203, 0, 113, 9], [10, 1, 0, 8])]));
         let script = difference(Family::Inet, &name, &stands, &after, &before.elements);
-        assert_eq!(script.lines().count(), 4, "{script}");
+        assert_eq!(script.lines().count(), 6, "{script}");
         assert!(script.lines().all(|line| line.contains(" element ")), "{script}");
     }
 }

@@ -1,8 +1,9 @@
 //! Ways out: guests of two tenants with one range reach what is outside, each seen under the address that is its own; what floats leads
 //! in and nothing else does; what is broken heals; when the elected host dies, the way out is another host's; and nothing stays behind.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -29,6 +30,56 @@ while True:
 const ASKS: &str = "import socket
 connection = socket.create_connection((\"198.51.100.1\", 7), 3)
 print(connection.recv(64).decode())";
+
+/// What a guest says to each line that it is sent.
+const REPEATS: &str = "import socket
+server = socket.create_server((\"0.0.0.0\", 9))
+print(\"listens\", flush=True)
+while True:
+    connection, peer = server.accept()
+    while data := connection.recv(64):
+        connection.sendall(data)";
+
+/// Says a line of its input there, over one connection for all, and tells whether it was repeated.
+const CONVERSES: &str = "import socket, sys
+connection = socket.create_connection((\"203.0.113.20\", 9), 3)
+connection.settimeout(1)
+for line in sys.stdin:
+    try:
+        connection.sendall(line.encode())
+        print(\"answered\" if connection.recv(64) else \"ended\", flush=True)
+    except OSError:
+        print(\"silent\", flush=True)";
+
+/// A program in a namespace, spoken to by lines.
+struct Program(Child, BufReader<std::process::ChildStdout>);
+
+impl Program {
+    fn new(netns: &str, script: &str) -> Program {
+        let python = ["netns", "exec", netns, "python3", "-c", script];
+        let mut child = Command::new("ip").args(python).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let told = BufReader::new(child.stdout.take().unwrap());
+        Program(child, told)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn asked(&mut self) -> String {
+        self.0.stdin.as_mut().unwrap().write_all(b"hear\n").unwrap();
+        self.line()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 impl Outside {
     fn new() -> Outside {
@@ -116,7 +167,21 @@ async fn guests_go_out_under_their_addresses_and_what_floats_leads_in() {
     the_elected_host_dies(&mut one, &three, &outside, &a).await;
     three.until(|| all() == ["203.0.113.1", "203.0.113.20", "203.0.113.2"]).await;
 
-    // A floating address that is taken away leads nowhere, and its guest is one among the others.
+    // A floating address that is taken away leads nowhere, not even what is under way, and its guest is one among the others. What another
+    // one leads to is not concerned.
+    let mut server = Program::new(&b.name, REPEATS);
+    assert_eq!(server.line(), "listens");
+    let talk = Mutex::new(Program::new(&outside.name, CONVERSES));
+    let say = || talk.lock().unwrap().asked();
+    assert_eq!(say(), "answered");
+    let of =
+        |last: u8, target: &str| json!({"address": format!("203.0.113.{last}"), "serviceIP": "s", "target": target});
+    lead_out(&three, "t", json!({"floating": [of(20, "10.77.0.3"), of(21, "10.77.0.2")]})).await;
+    three.until(|| outside.reaches("203.0.113.21") && seen(&a) == "203.0.113.21").await;
+    assert_eq!(say(), "answered");
+    lead_out(&three, "t", json!({"floating": [of(20, "10.77.0.2")]})).await;
+    three.until(|| say() == "silent").await;
+    assert!(outside.reaches("203.0.113.20"), "it leads to another now");
     lead_out(&three, "t", json!({"floating": []})).await;
     three.until(|| !outside.reaches("203.0.113.20") && seen(&b) == "203.0.113.1").await;
     lead_out(&three, "t", Value::Null).await;
