@@ -1,4 +1,5 @@
-//! What wakes a network: a change in its namespace, in a router's here, or of the way to other hosts, and the end of a program that serves it.
+//! What wakes a network: a change in its namespace, in a router's here, outside where such a router leads, or of the way to other hosts, and
+//! the end of a program that serves it.
 //!
 //! A watch begins after a pass, so a program may have ended between the two. That is as good an end as one that is seen: without it
 //! nobody would look at the network before the next resync.
@@ -64,6 +65,11 @@ impl HostHands {
             let (namespace, _) = self.door_of(&leg.netns)?;
             let watched = watch_namespace(&namespace).await;
             routers.push(watched.map_err(|source| netns_failed("watch a router's namespace", source))?);
+        }
+        let leads_out = wanted.routing.legs.iter().any(|leg| leg.way.is_some());
+        if let Some(outside) = self.outside.as_ref().filter(|_| leads_out) {
+            let watched = watch_namespace(&outside.namespace).await;
+            routers.push(watched.map_err(|source| netns_failed("watch what is outside", source))?);
         }
         let (dhcp, dns, http) = (self.dhcp_served(wanted), self.names_served(wanted), self.http_served(wanted));
         let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
