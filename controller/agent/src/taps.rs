@@ -5,14 +5,20 @@
 //!
 //! Machines that start at the same time want their taps at the same time. The kernel makes one after the other anyway, so whoever comes
 //! while others are made waits, and then all that wait are made together: by one thread in their namespace and with one socket.
+//!
+//! Making them is a storm of news about links, and whoever answers each by looking at all links holds up the kernel, which makes none
+//! meanwhile. So while taps are made in a namespace nobody looks at those there ([`Taps::are_made`]), though not for long: the storm's last
+//! news are answered when it is over.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use host::netns::Namespace;
 use host::tap::{Error, Spec, Tap};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// A tap and how it shall be.
 #[derive(Clone, Debug)]
@@ -30,12 +36,34 @@ struct Asked {
     tell: oneshot::Sender<Result<Tap, Error>>,
 }
 
+/// How long taps of a namespace are not looked at for others that are made there.
+const STORM: Duration = Duration::from_secs(1);
+/// Between two looks whether it is over.
+const MOMENT: Duration = Duration::from_millis(5);
+
 /// All taps in use, by the UID of their port.
 #[derive(Default)]
 pub struct Taps {
     plugged: Mutex<HashMap<String, Plugged>>,
     asked: Mutex<Vec<Asked>>,
     turn: tokio::sync::Mutex<()>,
+    /// How many wait for theirs in a namespace (by its number), and since when somebody does.
+    made: Mutex<HashMap<u64, (usize, Instant)>>,
+}
+
+/// One who waits for his tap.
+struct Waiting<'a>(&'a Taps, u64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((waiting, _)) = made.get_mut(&self.1) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                made.remove(&self.1);
+            }
+        }
+    }
 }
 
 impl Taps {
@@ -60,6 +88,7 @@ impl Taps {
     /// As [`Tap::create`].
     pub async fn make(&self, namespace: &Namespace, spec: Spec) -> Result<Tap, Error> {
         let name = spec.name.to_string();
+        let _waiting = self.wait_in(namespace.inode());
         let (tell, mut told) = oneshot::channel();
         self.asked().push(Asked { namespace: namespace.clone(), spec, tell });
         let _turn = self.turn.lock().await;
@@ -76,6 +105,25 @@ impl Taps {
             let source = io::Error::other("whoever made it was interrupted");
             Err(Error::Tap { action: "make", name, source })
         })
+    }
+
+    fn wait_in(&self, namespace: u64) -> Waiting<'_> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.entry(namespace).or_insert_with(|| (0, Instant::now())).0 += 1;
+        Waiting(self, namespace)
+    }
+
+    /// Whether taps are being made in the namespace, and have not been for long. Whoever does not look for that hears of the last of them.
+    pub fn are_made(&self, namespace: &Namespace) -> bool {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(&namespace.inode()).is_some_and(|(_, since)| since.elapsed() < STORM)
+    }
+
+    /// Returns when that is over.
+    pub async fn rest(&self, namespace: &Namespace) {
+        while self.are_made(namespace) {
+            tokio::time::sleep(MOMENT).await;
+        }
     }
 
     fn asked(&self) -> std::sync::MutexGuard<'_, Vec<Asked>> {
@@ -154,6 +202,27 @@ mod tests {
         let (left, kept) = (taps.make(&namespace, spec(30)), taps.make(&namespace, spec(31)));
         drop(left);
         kept.await.unwrap();
+        rooms.delete(&name).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_taps_are_made_nobody_looks_but_not_for_ever() {
+        let name = format!("test-taps-{}", uuid::Uuid::new_v4().simple());
+        let rooms = Namespaces::default();
+        let (namespace, _) = rooms.ensure(&name).await.expect("this test needs root");
+        let taps = Taps::default();
+        assert!(!taps.are_made(&namespace));
+        let (one, other) = (taps.wait_in(namespace.inode()), taps.wait_in(namespace.inode()));
+        drop(one);
+        assert!(taps.are_made(&namespace), "another one waits");
+        assert!(tokio::time::timeout(STORM / 2, taps.rest(&namespace)).await.is_err());
+        taps.rest(&namespace).await;
+        assert!(!taps.are_made(&namespace), "it has lasted too long");
+        drop(other);
+        let next = taps.wait_in(namespace.inode());
+        assert!(taps.are_made(&namespace));
+        drop(next);
+        assert!(!taps.are_made(&namespace));
         rooms.delete(&name).await.unwrap();
     }
 }

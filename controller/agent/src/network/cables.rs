@@ -10,7 +10,10 @@ use super::plan::{Wanted, WantedPort};
 impl HostHands {
     /// Connects the taps that are in use; one question to the kernel when all are, however many there are.
     pub(super) async fn plug(&self, wanted: &Wanted) -> Result<Vec<Change>, Error> {
-        let (_, links) = self.door(wanted)?;
+        let (namespace, links) = self.door(wanted)?;
+        if self.taps.are_made(&namespace) {
+            return Ok(Vec::new());
+        }
         let plugged = |port: &WantedPort| self.taps.get(&port.uid).map(|plugged| (plugged.tap, plugged.spec));
         let (names, taps): (Vec<&str>, Vec<_>) =
             wanted.ports.iter().filter_map(|port| Some((port.name.as_str(), plugged(port)?))).unzip();

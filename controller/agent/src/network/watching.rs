@@ -73,10 +73,12 @@ impl HostHands {
         }
         let (dhcp, dns, http) = (self.dhcp_served(wanted), self.names_served(wanted), self.http_served(wanted));
         let mut way = matches!(wanted.reach, Reach::Across { .. }).then(|| self.underlay.changes());
+        let taps = self.taps.clone();
         Ok(tokio::spawn(async move {
             let changes = async {
                 while links.changed().await {
                     links.settled().await;
+                    taps.rest(&namespace).await;
                     wake();
                 }
             };
