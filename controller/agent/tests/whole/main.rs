@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod balancer;
+mod derived;
 mod groups;
 mod house;
 mod https;

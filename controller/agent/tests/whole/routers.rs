@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use reachability::{Conversation, Objects, World};
-use serde::de::DeserializeOwned;
+use reachability::Conversation;
 use serde_json::{Value, json};
 
+use crate::derived::all_end_as_derived;
 use crate::house::House;
 
 /// A namespace with one card, whose other end is named as the port's tap would be: what the tap's guest may say, it may.
@@ -167,7 +167,8 @@ async fn networks_reach_each_other_by_routers_which_move_when_their_host_dies() 
     one.until(|| a.ping("10.79.0.5").contains("ttl=61") && c.reaches("10.77.0.2")).await;
 
     let of_t = [(&a, "a2", "10.77.0.2"), (&other, "a3", "10.77.0.3"), (&b, "b4", "10.78.0.4"), (&c, "c5", "10.79.0.5")];
-    pings_end_as_derived(&one, &of_t);
+    let closed = all_end_as_derived(&one, Conversation::PING, Guest::reaches, &of_t);
+    assert_eq!(closed, ["a3 → b4", "c5 → b4"], "what is tried is not all alike");
 
     elect(&one, "u", "r", &A_B, 9, json!([]), "host0").await;
     one.until(|| ua.reaches("10.78.0.14") && ub.reaches("10.77.0.12")).await;
@@ -189,30 +190,6 @@ async fn networks_reach_each_other_by_routers_which_move_when_their_host_dies() 
     for house in [&mut one, &mut two, &mut three] {
         house.stop().await;
     }
-}
-
-/// Between all these guests of one tenant, with their Ports and addresses.
-fn pings_end_as_derived(house: &House, guests: &[(&Guest, &str, &str)]) {
-    fn all<K: DeserializeOwned>(house: &House, resource: &str) -> Vec<K> {
-        house.api.objects(resource).into_iter().map(|object| serde_json::from_value(object).unwrap()).collect()
-    }
-    let world = World::of(Objects {
-        networks: all(house, "tenantnetworks"),
-        ports: all(house, "ports"),
-        groups: all(house, "securitygroups"),
-        routers: all(house, "routers"),
-        ..Objects::default()
-    });
-    let end = |port: &str| world.find("t", port).unwrap();
-    let mut closed = Vec::new();
-    for (guest, from, _) in guests {
-        for (_, to, address) in guests.iter().filter(|(_, to, _)| to != from) {
-            let verdict = world.verdict(end(from), end(to), Conversation::PING);
-            assert_eq!(guest.reaches(address), verdict.is_open(), "{from} → {to}: {verdict}");
-            closed.extend((!verdict.is_open()).then(|| format!("{from} → {to}")));
-        }
-    }
-    assert_eq!(closed, ["a3 → b4", "c5 → b4"], "what is tried is not all alike");
 }
 
 /// The router's cable on the elected host, whose namespace has nothing of a guest's.
