@@ -53,9 +53,7 @@ impl Watch {
     pub async fn changed(&mut self) -> bool {
         self.0.recv().await.is_some()
     }
-}
 
-impl Watch {
     /// Returns when nothing has changed for a moment: what comes in a burst is looked at once. But not for long.
     pub async fn settled(&mut self) {
         let end = tokio::time::Instant::now() + BURST;
