@@ -77,9 +77,11 @@ impl HostHands {
         Ok(tokio::spawn(async move {
             let changes = async {
                 while links.changed().await {
-                    links.settled().await;
-                    taps.rest(&namespace).await;
-                    wake();
+                    let calm = async {
+                        links.settled().await;
+                        taps.rest(&namespace).await;
+                    };
+                    wake_after(calm, &wake).await;
                 }
             };
             let elsewhere = async {
@@ -134,13 +136,30 @@ impl HostHands {
 /// Wakes at each change, until the watch breaks.
 async fn each(mut watch: Watch, wake: &(dyn Fn() + Send + Sync)) {
     while watch.changed().await {
-        watch.settled().await;
-        wake();
+        wake_after(watch.settled(), wake).await;
+    }
+}
+
+/// Wakes when it is calm, or when the watch is given up before: the pass whose watch takes its place may have looked already when the
+/// news came.
+async fn wake_after(calm: impl Future<Output = ()>, wake: &(dyn Fn() + Send + Sync)) {
+    let _owed = Owed(wake);
+    calm.await;
+}
+
+/// News that nobody has been woken for yet.
+struct Owed<'a>(&'a (dyn Fn() + Send + Sync));
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -150,6 +169,18 @@ mod tests {
         let begun = tokio::time::Instant::now();
         gone.end().await;
         assert_eq!(begun.elapsed(), GONE);
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_given_up_in_a_burst_wakes_for_what_it_has_heard() {
+        let woken = std::sync::atomic::AtomicUsize::new(0);
+        let wake = || {
+            woken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        wake_after(std::future::ready(()), &wake).await;
+        assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!(wake_after(std::future::pending(), &wake).now_or_never(), None);
+        assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]
